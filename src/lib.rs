@@ -1,1 +1,3 @@
-//! pillion.
+//! pillion carries an application's API tokens.
+
+pub mod provider;

@@ -1,0 +1,4 @@
+//! Where tokens come from.
+
+pub mod secret;
+pub mod template;
