@@ -15,7 +15,7 @@ pub struct Secret(Zeroizing<String>);
 impl Secret {
     /// Takes the text over.
     #[must_use]
-    pub const fn new(text: String) -> Self {
+    pub fn new(text: String) -> Self {
         Self(Zeroizing::new(text))
     }
 
