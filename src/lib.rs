@@ -1,3 +1,7 @@
 //! pillion carries an application's API tokens.
 
+pub mod metrics;
+pub mod net;
 pub mod provider;
+pub mod proxy;
+pub mod token;

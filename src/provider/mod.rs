@@ -1,4 +1,219 @@
-//! Where tokens come from.
+//! Where tokens come from: one [`Source`] per kind, each in its own file.
+//!
+//! A provider is a function from inputs to a token. It neither keeps tokens nor tries again: [`crate::token`] does.
 
+pub mod client_auth;
+pub mod exchange;
+pub mod extract;
+pub mod oauth2;
 pub mod secret;
+pub mod static_key;
 pub mod template;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::oauth2::OAuth2;
+use self::secret::{Secret, SecretError};
+use self::static_key::StaticKey;
+use self::template::FilterError;
+use crate::metrics::FetchOutcome;
+
+/// One `[provider.NAME]`, compiled. Immutable.
+#[derive(Debug)]
+pub struct Provider {
+    /// As written in the configuration: for logs and metrics.
+    pub name: Arc<str>,
+    /// Of the whole definition: an unchanged provider keeps its tokens across a reload.
+    pub fingerprint: u64,
+    /// Names of the inputs it needs; their values, in this order, are the [`Subject`].
+    pub inputs: Vec<String>,
+    /// Where its tokens come from.
+    pub source: Source,
+    /// How its tokens are kept.
+    pub policy: Policy,
+}
+
+/// How the tokens of a provider are fetched and kept.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Policy {
+    /// Time for one fetch.
+    pub timeout: Duration,
+    /// Time that a request waits for a token.
+    pub token_wait: Duration,
+    /// Requests that may wait for one token at the same time.
+    pub max_waiters: usize,
+    /// Subjects whose tokens are kept.
+    pub max_entries: usize,
+    /// No token is used for longer than this, whatever its answer says.
+    pub max_lifetime: Option<Duration>,
+    /// Fetched at start; readiness waits for it.
+    pub warm: bool,
+}
+
+/// The kinds of provider. Closed: the configuration can name these and no others.
+#[derive(Debug)]
+pub enum Source {
+    /// An OAuth 2.0 token endpoint (RFC 6749).
+    OAuth2(OAuth2),
+    /// A long-lived key.
+    Static(StaticKey),
+}
+
+impl Provider {
+    /// One fetch: no cache, no retry, no time limit.
+    ///
+    /// # Errors
+    ///
+    /// When the source gives no usable token.
+    pub async fn fetch(&self, subject: &Subject) -> Result<Grant, FetchError> {
+        match &self.source {
+            Source::OAuth2(source) => source.fetch(subject).await,
+            Source::Static(source) => source.fetch(),
+        }
+    }
+}
+
+/// Whose token it is: the values of the provider's inputs, in their order. Empty for the process itself.
+///
+/// Typed, never concatenated: `["a", "bc"]` is not `["ab", "c"]`.
+#[derive(Clone, Default, Eq, Hash, PartialEq)]
+pub struct Subject(Arc<[Box<str>]>);
+
+impl Subject {
+    /// A subject of these input values.
+    #[must_use]
+    pub fn new(values: Vec<Box<str>>) -> Self {
+        Self(values.into())
+    }
+
+    /// The value of the provider's `index`th input.
+    #[must_use]
+    pub fn input(&self, index: usize) -> &str {
+        self.0.get(index).map_or("", AsRef::as_ref)
+    }
+}
+
+/// Subjects are people's: not even a log of everything shows one.
+impl fmt::Debug for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Subject({} inputs)", self.0.len())
+    }
+}
+
+/// What a source answers.
+#[derive(Debug)]
+pub struct Grant {
+    /// The token. Visible ASCII, so it fits a field value.
+    pub token: Secret,
+    /// How long it lives, counted from when it was asked for.
+    pub lifetime: Lifetime,
+}
+
+/// How long a token lives.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Lifetime {
+    /// For this long.
+    For(Duration),
+    /// For this long by a value that made no sense and was replaced.
+    Clamped(Duration),
+    /// Until it is changed; to be looked at again after this time.
+    Unlimited {
+        /// When to look again.
+        look_again: Duration,
+    },
+}
+
+/// Why a source gave no token. Cloned to every request that waited for the same fetch. Holds nothing of a secret.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum FetchError {
+    /// The provider does not want us (RFC 6749 §5.2): a configuration fault.
+    #[error("the provider refused: {error}")]
+    Refused {
+        /// `invalid_client`, `invalid_scope`, ...
+        error: Arc<str>,
+    },
+    /// A secret is not where the configuration says.
+    #[error("{0}")]
+    Secret(SecretError),
+    /// The provider wants fewer requests.
+    #[error("the provider is throttling us")]
+    Throttled {
+        /// What it asks for.
+        retry_after: Option<Duration>,
+    },
+    /// The provider cannot be reached; it has not seen the request.
+    #[error("the provider cannot be reached: {reason}")]
+    Unreachable {
+        /// What the connection said.
+        reason: Arc<str>,
+    },
+    /// The provider failed.
+    #[error("the provider failed: {reason}")]
+    Unavailable {
+        /// Its status.
+        reason: Arc<str>,
+        /// What it asks for.
+        retry_after: Option<Duration>,
+    },
+    /// No answer in time.
+    #[error("no token within {after:?}")]
+    Timeout {
+        /// The limit.
+        after: Duration,
+    },
+    /// An answer without a usable token in it.
+    #[error("the provider's answer is not usable: {reason}")]
+    Malformed {
+        /// What is wrong with it; never a part of it.
+        reason: Arc<str>,
+    },
+}
+
+impl FetchError {
+    /// An answer that cannot be used, and why.
+    #[must_use]
+    pub fn malformed(reason: impl Into<Arc<str>>) -> Self {
+        Self::Malformed {
+            reason: reason.into(),
+        }
+    }
+
+    /// As the metrics count it.
+    #[must_use]
+    pub const fn outcome(&self) -> FetchOutcome {
+        match self {
+            Self::Refused { .. } | Self::Secret(_) => FetchOutcome::Refused,
+            Self::Throttled { .. } => FetchOutcome::Throttled,
+            Self::Unreachable { .. } | Self::Unavailable { .. } => FetchOutcome::Unavailable,
+            Self::Timeout { .. } => FetchOutcome::Timeout,
+            Self::Malformed { .. } => FetchOutcome::Malformed,
+        }
+    }
+
+    /// How long the provider asks us to stay away.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Throttled { retry_after } | Self::Unavailable { retry_after, .. } => *retry_after,
+            Self::Refused { .. }
+            | Self::Secret(_)
+            | Self::Unreachable { .. }
+            | Self::Timeout { .. }
+            | Self::Malformed { .. } => None,
+        }
+    }
+}
+
+impl From<SecretError> for FetchError {
+    fn from(error: SecretError) -> Self {
+        Self::Secret(error)
+    }
+}
+
+impl From<FilterError> for FetchError {
+    fn from(error: FilterError) -> Self {
+        Self::malformed(error.to_string())
+    }
+}

@@ -1,0 +1,798 @@
+//! Every metric: its name, its help, its labels.
+//!
+//! What each request counts lies in cells that only its worker writes, and is summed when somebody looks. The rest
+//! happens seldom and is counted by the prometheus crate's own types. No label ever holds a subject, a path or a secret.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use prometheus::core::{Collector, Desc};
+use prometheus::process_collector::ProcessCollector;
+use prometheus::proto::{self, MetricFamily, MetricType};
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+/// All metrics of the process.
+#[derive(Clone, Debug)]
+pub struct Metrics(Arc<Families>);
+
+#[derive(Debug)]
+struct Families {
+    registry: Registry,
+    requests: RequestCells,
+    unauthorized: IntCounterVec,
+    replays: IntCounterVec,
+    header_conflicts: IntCounterVec,
+    token_expiration: GaugeVec,
+    token_issued: GaugeVec,
+    token_ready: IntGaugeVec,
+    tokens: IntGaugeVec,
+    token_fetches: IntCounterVec,
+    token_fetch_duration: HistogramVec,
+    token_wait_duration: HistogramVec,
+    token_consecutive_failures: IntGaugeVec,
+    token_backoff: GaugeVec,
+    token_last_success: GaugeVec,
+    token_lifetimes_clamped: IntCounterVec,
+    config_reloads: IntCounterVec,
+    config_last_reload_successful: IntGauge,
+}
+
+impl Metrics {
+    /// Metrics for this many workers, all at 0.
+    ///
+    /// # Errors
+    ///
+    /// When two metrics have one name: a mistake in this file.
+    pub fn new(workers: usize) -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        registry.register(Box::new(ProcessCollector::for_self()))?;
+        let requests = RequestCells::new(workers)?;
+        registry.register(Box::new(requests.clone()))?;
+        let families = Families {
+            requests,
+            unauthorized: counters(
+                &registry,
+                "pillion_unauthorized_total",
+                "401 answers of upstreams, by what was done about them.",
+                &["route", "action"],
+            )?,
+            replays: counters(
+                &registry,
+                "pillion_replays_total",
+                "Requests sent again with a new token, by how that went.",
+                &["route", "outcome"],
+            )?,
+            header_conflicts: counters(
+                &registry,
+                "pillion_header_conflicts_total",
+                "Requests that brought a header which the route sets.",
+                &["route"],
+            )?,
+            token_expiration: gauges(
+                &registry,
+                "pillion_token_expiration_timestamp_seconds",
+                "When the provider's token expires, soonest first; 0 without one, +Inf if it never does.",
+            )?,
+            token_issued: gauges(
+                &registry,
+                "pillion_token_issued_timestamp_seconds",
+                "When the provider's newest token was issued; 0 without one.",
+            )?,
+            token_ready: int_gauges(
+                &registry,
+                "pillion_token_ready",
+                "1 while the provider has a token that can be used.",
+            )?,
+            tokens: int_gauges(&registry, "pillion_tokens", "Tokens held for the provider.")?,
+            token_fetches: counters(
+                &registry,
+                "pillion_token_fetches_total",
+                "Token fetches, by why and by how they went.",
+                &["provider", "reason", "outcome"],
+            )?,
+            token_fetch_duration: histograms(
+                &registry,
+                "pillion_token_fetch_duration_seconds",
+                "How long token fetches take.",
+                FETCH_BUCKETS,
+            )?,
+            token_wait_duration: histograms(
+                &registry,
+                "pillion_token_wait_duration_seconds",
+                "How long requests wait for a token that is not at hand.",
+                WAIT_BUCKETS,
+            )?,
+            token_consecutive_failures: int_gauges(
+                &registry,
+                "pillion_token_consecutive_failures",
+                "Token fetches that failed since the last that did not.",
+            )?,
+            token_backoff: gauges(
+                &registry,
+                "pillion_token_backoff_seconds",
+                "Time until the provider is asked again; 0 if at once.",
+            )?,
+            token_last_success: gauges(
+                &registry,
+                "pillion_token_last_success_timestamp_seconds",
+                "When the last token fetch succeeded; 0 if none did.",
+            )?,
+            token_lifetimes_clamped: counters(
+                &registry,
+                "pillion_token_lifetimes_clamped_total",
+                "Token answers whose lifetime was zero, negative or absurd.",
+                &["provider"],
+            )?,
+            config_reloads: counters(
+                &registry,
+                "pillion_config_reloads_total",
+                "Configurations loaded after the first, by outcome.",
+                &["outcome"],
+            )?,
+            config_last_reload_successful: {
+                let gauge = IntGauge::new(
+                    "pillion_config_last_reload_successful",
+                    "1 if the configuration on disk is the one in use.",
+                )?;
+                registry.register(Box::new(gauge.clone()))?;
+                gauge.set(1);
+                gauge
+            },
+            registry,
+        };
+        let build = int_gauges_of(
+            &families.registry,
+            "pillion_build_info",
+            "1, labelled with the version.",
+            &["version"],
+        )?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        for outcome in ["ok", "error"] {
+            families.config_reloads.with_label_values(&[outcome]);
+        }
+        Ok(Self(Arc::new(families)))
+    }
+
+    /// The metrics of one route; the same ones whenever the name is the same.
+    #[must_use]
+    pub fn route(&self, name: &str) -> Arc<RouteMetrics> {
+        let families = &self.0;
+        let mut routes = families.requests.lock();
+        let metrics = routes.entry(name.to_owned()).or_insert_with(|| {
+            let by = |family: &IntCounterVec, label: &str| family.with_label_values(&[name, label]);
+            Arc::new(RouteMetrics {
+                cells: (0..families.requests.workers)
+                    .map(|_| Cells::default())
+                    .collect(),
+                unauthorized: UNAUTHORIZED.map(|label| by(&families.unauthorized, label)),
+                replays: REPLAYS.map(|label| by(&families.replays, label)),
+                header_conflicts: families.header_conflicts.with_label_values(&[name]),
+            })
+        });
+        Arc::clone(metrics)
+    }
+
+    /// The metrics of one provider.
+    #[must_use]
+    pub fn provider(&self, name: &str) -> ProviderMetrics {
+        let families = &self.0;
+        ProviderMetrics {
+            expiration: families.token_expiration.with_label_values(&[name]),
+            issued: families.token_issued.with_label_values(&[name]),
+            ready: families.token_ready.with_label_values(&[name]),
+            tokens: families.tokens.with_label_values(&[name]),
+            fetches: FETCH_REASONS.map(|reason| {
+                FETCH_OUTCOMES.map(|outcome| {
+                    families
+                        .token_fetches
+                        .with_label_values(&[name, reason, outcome])
+                })
+            }),
+            fetch_duration: families.token_fetch_duration.with_label_values(&[name]),
+            wait_duration: families.token_wait_duration.with_label_values(&[name]),
+            consecutive_failures: families
+                .token_consecutive_failures
+                .with_label_values(&[name]),
+            backoff: families.token_backoff.with_label_values(&[name]),
+            last_success: families.token_last_success.with_label_values(&[name]),
+            lifetimes_clamped: families.token_lifetimes_clamped.with_label_values(&[name]),
+        }
+    }
+
+    /// Forgets the series of routes and providers that are no longer configured.
+    pub fn retain(&self, is_route: impl Fn(&str) -> bool, gone_providers: &[String]) {
+        let families = &self.0;
+        families.requests.lock().retain(|name, _| {
+            let keep = is_route(name);
+            if !keep {
+                for label in UNAUTHORIZED {
+                    families
+                        .unauthorized
+                        .remove_label_values(&[name, label])
+                        .ok();
+                }
+                for label in REPLAYS {
+                    families.replays.remove_label_values(&[name, label]).ok();
+                }
+                families.header_conflicts.remove_label_values(&[name]).ok();
+            }
+            keep
+        });
+        for name in gone_providers {
+            self.forget_provider(name);
+        }
+    }
+
+    fn forget_provider(&self, name: &str) {
+        let families = &self.0;
+        for gauges in [
+            &families.token_expiration,
+            &families.token_issued,
+            &families.token_backoff,
+            &families.token_last_success,
+        ] {
+            gauges.remove_label_values(&[name]).ok();
+        }
+        for gauges in [
+            &families.token_ready,
+            &families.tokens,
+            &families.token_consecutive_failures,
+        ] {
+            gauges.remove_label_values(&[name]).ok();
+        }
+        for histograms in [
+            &families.token_fetch_duration,
+            &families.token_wait_duration,
+        ] {
+            histograms.remove_label_values(&[name]).ok();
+        }
+        for reason in FETCH_REASONS {
+            for outcome in FETCH_OUTCOMES {
+                families
+                    .token_fetches
+                    .remove_label_values(&[name, reason, outcome])
+                    .ok();
+            }
+        }
+        families
+            .token_lifetimes_clamped
+            .remove_label_values(&[name])
+            .ok();
+    }
+
+    /// A configuration has been loaded after the first, or refused.
+    pub fn reloaded(&self, ok: bool) {
+        let outcome = if ok { "ok" } else { "error" };
+        self.0.config_reloads.with_label_values(&[outcome]).inc();
+        self.0.config_last_reload_successful.set(i64::from(ok));
+    }
+
+    /// A request has begun (1) or ended (-1) on this worker.
+    pub fn in_flight(&self, worker: usize, change: i64) {
+        if let Some(InFlight(cell)) = self.0.requests.in_flight.get(worker) {
+            cell.store(cell.load(Ordering::Relaxed) + change, Ordering::Relaxed);
+        }
+    }
+
+    /// Requests that are being served now.
+    #[must_use]
+    pub fn requests_in_flight(&self) -> i64 {
+        self.0.requests.in_flight()
+    }
+
+    /// The text exposition (Prometheus format 0.0.4).
+    #[must_use]
+    pub fn render(&self) -> String {
+        // The encoder refuses only families without a name or of an unknown type.
+        TextEncoder::new()
+            .encode_to_string(&self.0.registry.gather())
+            .unwrap_or_default()
+    }
+}
+
+/// What one route counts.
+#[derive(Debug)]
+pub struct RouteMetrics {
+    cells: Box<[Cells]>,
+    unauthorized: [IntCounter; UNAUTHORIZED.len()],
+    replays: [IntCounter; REPLAYS.len()],
+    header_conflicts: IntCounter,
+}
+
+/// What is done about a 401.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Unauthorized {
+    /// A new token was fetched and the request sent again.
+    Replayed,
+    /// The current token was newer already, and the request sent again with it.
+    NewerGeneration,
+    /// The token is being renewed, but the request cannot be sent again.
+    NotReplayable,
+    /// The token was fetched because of a 401 and refused at once: not again so soon.
+    Guarded,
+    /// Not a matter of this token's life: nothing was done, or the renewal failed.
+    Ignored,
+}
+
+/// How a replay went.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Replay {
+    /// Not a 401.
+    Recovered,
+    /// A 401 again.
+    StillUnauthorized,
+    /// No answer.
+    Error,
+}
+
+impl RouteMetrics {
+    /// A request has been answered by this worker.
+    pub fn answered(&self, worker: usize, status: u16, took: Duration, upstream: Option<Duration>) {
+        let Some(cells) = self.cells.get(worker) else {
+            return;
+        };
+        if let Some(class) = cells.classes.get(usize::from(status / 100).wrapping_sub(1)) {
+            add(class, 1);
+        }
+        cells.duration.observe(took);
+        if let Some(upstream) = upstream {
+            cells.upstream_duration.observe(upstream);
+        }
+    }
+
+    /// A 401 was answered by the upstream.
+    pub fn unauthorized(&self, action: Unauthorized) {
+        if let Some(counter) = self.unauthorized.get(action as usize) {
+            counter.inc();
+        }
+    }
+
+    /// A request was sent again.
+    pub fn replayed(&self, outcome: Replay) {
+        if let Some(counter) = self.replays.get(outcome as usize) {
+            counter.inc();
+        }
+    }
+
+    /// A request brought a header that the route sets.
+    pub fn header_conflict(&self) {
+        self.header_conflicts.inc();
+    }
+}
+
+/// What one provider counts.
+#[derive(Clone, Debug)]
+pub struct ProviderMetrics {
+    /// `pillion_token_expiration_timestamp_seconds`
+    pub expiration: Gauge,
+    /// `pillion_token_issued_timestamp_seconds`
+    pub issued: Gauge,
+    /// `pillion_token_ready`
+    pub ready: IntGauge,
+    /// `pillion_tokens`
+    pub tokens: IntGauge,
+    fetches: [[IntCounter; FETCH_OUTCOMES.len()]; FETCH_REASONS.len()],
+    /// `pillion_token_fetch_duration_seconds`
+    pub fetch_duration: Histogram,
+    /// `pillion_token_wait_duration_seconds`
+    pub wait_duration: Histogram,
+    /// `pillion_token_consecutive_failures`
+    pub consecutive_failures: IntGauge,
+    /// `pillion_token_backoff_seconds`
+    pub backoff: Gauge,
+    /// `pillion_token_last_success_timestamp_seconds`
+    pub last_success: Gauge,
+    /// `pillion_token_lifetimes_clamped_total`
+    pub lifetimes_clamped: IntCounter,
+}
+
+/// Why a token is fetched.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum FetchReason {
+    /// The first for this subject.
+    Startup,
+    /// The one at hand is due.
+    Scheduled,
+    /// The one at hand has expired.
+    Expired,
+    /// An upstream refused the one at hand.
+    Unauthorized,
+    /// Somebody asked for it.
+    Forced,
+    /// The configuration changed.
+    Reload,
+}
+
+/// How a fetch went.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum FetchOutcome {
+    /// A token.
+    Ok,
+    /// The provider does not want us: a configuration fault.
+    Refused,
+    /// Too many requests.
+    Throttled,
+    /// Not reachable, or a server error.
+    Unavailable,
+    /// No answer in time.
+    Timeout,
+    /// An answer without a usable token in it.
+    Malformed,
+}
+
+impl FetchReason {
+    /// As in the metric's label and in the log.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        FETCH_REASONS
+            .get(self as usize)
+            .copied()
+            .unwrap_or_default()
+    }
+}
+
+impl FetchOutcome {
+    /// As in the metric's label and in the log.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        FETCH_OUTCOMES
+            .get(self as usize)
+            .copied()
+            .unwrap_or_default()
+    }
+}
+
+impl ProviderMetrics {
+    /// A fetch has ended.
+    pub fn fetched(&self, reason: FetchReason, outcome: FetchOutcome, took: Duration) {
+        let counters = self.fetches.get(reason as usize);
+        if let Some(counter) = counters.and_then(|counters| counters.get(outcome as usize)) {
+            counter.inc();
+        }
+        self.fetch_duration.observe(took.as_secs_f64());
+    }
+}
+
+// In the order of the enums above.
+const UNAUTHORIZED: [&str; 5] = [
+    "replayed",
+    "newer_generation",
+    "not_replayable",
+    "guarded",
+    "ignored",
+];
+const REPLAYS: [&str; 3] = ["recovered", "still_unauthorized", "error"];
+const FETCH_REASONS: [&str; 6] = [
+    "startup",
+    "scheduled",
+    "expired",
+    "unauthorized",
+    "forced",
+    "reload",
+];
+const FETCH_OUTCOMES: [&str; 6] = [
+    "ok",
+    "refused",
+    "throttled",
+    "unavailable",
+    "timeout",
+    "malformed",
+];
+
+const FETCH_BUCKETS: &[f64] = &[
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+const WAIT_BUCKETS: &[f64] = &[
+    0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+
+/// The cells of all routes, as a collector.
+#[derive(Clone, Debug)]
+struct RequestCells {
+    workers: usize,
+    in_flight: Arc<[InFlight]>,
+    routes: Arc<Mutex<BTreeMap<String, Arc<RouteMetrics>>>>,
+    descriptions: Arc<[Desc; 4]>,
+}
+
+/// What one worker counts for one route. Only that worker writes, so a load and a store are enough.
+#[derive(Debug, Default)]
+#[repr(align(128))] // a cache line of its own, and its neighbour that the processor prefetches
+struct Cells {
+    classes: [AtomicU64; CLASSES.len()],
+    duration: HistogramCells,
+    upstream_duration: HistogramCells,
+}
+
+/// The requests of one worker. Only that worker writes.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct InFlight(AtomicI64);
+
+#[derive(Debug, Default)]
+struct HistogramCells {
+    buckets: [AtomicU64; DURATION_BUCKETS.len() + 1],
+    sum_nanoseconds: AtomicU64,
+}
+
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+const DURATION_BUCKETS: [f64; 14] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+];
+
+fn add(cell: &AtomicU64, n: u64) {
+    cell.store(
+        cell.load(Ordering::Relaxed).wrapping_add(n),
+        Ordering::Relaxed,
+    );
+}
+
+impl HistogramCells {
+    fn observe(&self, took: Duration) {
+        let seconds = took.as_secs_f64();
+        let bucket = DURATION_BUCKETS.iter().position(|bound| seconds <= *bound);
+        if let Some(cell) = self.buckets.get(bucket.unwrap_or(DURATION_BUCKETS.len())) {
+            add(cell, 1);
+        }
+        add(
+            &self.sum_nanoseconds,
+            u64::try_from(took.as_nanos()).unwrap_or(u64::MAX),
+        );
+    }
+}
+
+impl RequestCells {
+    fn new(workers: usize) -> prometheus::Result<Self> {
+        let describe = |name: &str, help: &str, labels: &[&str]| {
+            let labels = labels.iter().map(|label| (*label).to_owned()).collect();
+            Desc::new(
+                name.to_owned(),
+                help.to_owned(),
+                labels,
+                std::collections::HashMap::new(),
+            )
+        };
+        Ok(Self {
+            workers,
+            in_flight: (0..workers).map(|_| InFlight::default()).collect(),
+            routes: Arc::default(),
+            descriptions: Arc::new([
+                describe(
+                    "pillion_requests_total",
+                    "Requests answered, by route and class of status.",
+                    &["route", "status_class"],
+                )?,
+                describe(
+                    "pillion_request_duration_seconds",
+                    "From the request's head to the end of its answer.",
+                    &["route"],
+                )?,
+                describe(
+                    "pillion_upstream_duration_seconds",
+                    "From sending a request to the head of the upstream's answer.",
+                    &["route"],
+                )?,
+                describe("pillion_requests_in_flight", "Requests being served.", &[])?,
+            ]),
+        })
+    }
+
+    fn in_flight(&self) -> i64 {
+        self.in_flight
+            .iter()
+            .map(|InFlight(cell)| cell.load(Ordering::Relaxed))
+            .sum()
+    }
+
+    // A std mutex: held while somebody scrapes or a configuration is loaded, never by a request.
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<RouteMetrics>>> {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Collector for RequestCells {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descriptions.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let [requests, duration, upstream, in_flight] = self.descriptions.as_ref();
+        let mut counters = Vec::new();
+        let mut durations = Vec::new();
+        let mut upstreams = Vec::new();
+        for (name, route) in self.lock().iter() {
+            for (class, label) in CLASSES.iter().enumerate() {
+                let sum = sum(&route.cells, |cells| cells.classes.get(class));
+                counters.push(counter(&[("route", name), ("status_class", label)], sum));
+            }
+            durations.push(histogram(name, &route.cells, |cells| &cells.duration));
+            upstreams.push(histogram(name, &route.cells, |cells| {
+                &cells.upstream_duration
+            }));
+        }
+        let mut gauge = proto::Gauge::default();
+        #[expect(clippy::cast_precision_loss, reason = "requests in flight are few")]
+        gauge.set_value(self.in_flight() as f64);
+        vec![
+            family(requests, MetricType::COUNTER, counters),
+            family(duration, MetricType::HISTOGRAM, durations),
+            family(upstream, MetricType::HISTOGRAM, upstreams),
+            family(
+                in_flight,
+                MetricType::GAUGE,
+                vec![proto::Metric::from_gauge(gauge)],
+            ),
+        ]
+    }
+}
+
+fn sum<'a>(cells: &'a [Cells], of: impl Fn(&'a Cells) -> Option<&'a AtomicU64>) -> u64 {
+    cells
+        .iter()
+        .filter_map(of)
+        .map(|cell| cell.load(Ordering::Relaxed))
+        .sum()
+}
+
+fn family(description: &Desc, kind: MetricType, metrics: Vec<proto::Metric>) -> MetricFamily {
+    let mut family = MetricFamily::default();
+    family.set_name(description.fq_name.clone());
+    family.set_help(description.help.clone());
+    family.set_field_type(kind);
+    family.set_metric(metrics);
+    family
+}
+
+fn labels(pairs: &[(&str, &str)]) -> Vec<proto::LabelPair> {
+    pairs
+        .iter()
+        .map(|(name, value)| {
+            let mut pair = proto::LabelPair::default();
+            pair.set_name((*name).to_owned());
+            pair.set_value((*value).to_owned());
+            pair
+        })
+        .collect()
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "Prometheus has no other numbers"
+)]
+fn counter(pairs: &[(&str, &str)], value: u64) -> proto::Metric {
+    let mut counter = proto::Counter::default();
+    counter.set_value(value as f64);
+    let mut metric = proto::Metric::from_label(labels(pairs));
+    metric.set_counter(counter);
+    metric
+}
+
+fn histogram(
+    route: &str,
+    cells: &[Cells],
+    of: impl Fn(&Cells) -> &HistogramCells,
+) -> proto::Metric {
+    let mut count = 0;
+    let mut buckets = Vec::with_capacity(DURATION_BUCKETS.len());
+    for (index, bound) in DURATION_BUCKETS.iter().enumerate() {
+        count += sum(cells, |cells| of(cells).buckets.get(index));
+        let mut bucket = proto::Bucket::default();
+        bucket.set_upper_bound(*bound);
+        bucket.set_cumulative_count(count);
+        buckets.push(bucket);
+    }
+    count += sum(cells, |cells| of(cells).buckets.last());
+    let nanoseconds = sum(cells, |cells| Some(&of(cells).sum_nanoseconds));
+    let mut histogram = proto::Histogram::default();
+    histogram.set_bucket(buckets);
+    histogram.set_sample_count(count);
+    histogram.set_sample_sum(Duration::from_nanos(nanoseconds).as_secs_f64());
+    let mut metric = proto::Metric::from_label(labels(&[("route", route)]));
+    metric.set_histogram(histogram);
+    metric
+}
+
+fn counters(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> prometheus::Result<IntCounterVec> {
+    let family = IntCounterVec::new(Opts::new(name, help), labels)?;
+    registry.register(Box::new(family.clone()))?;
+    Ok(family)
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str) -> prometheus::Result<GaugeVec> {
+    let family = GaugeVec::new(Opts::new(name, help), &["provider"])?;
+    registry.register(Box::new(family.clone()))?;
+    Ok(family)
+}
+
+fn int_gauges(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGaugeVec> {
+    int_gauges_of(registry, name, help, &["provider"])
+}
+
+fn int_gauges_of(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> prometheus::Result<IntGaugeVec> {
+    let family = IntGaugeVec::new(Opts::new(name, help), labels)?;
+    registry.register(Box::new(family.clone()))?;
+    Ok(family)
+}
+
+fn histograms(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    buckets: &[f64],
+) -> prometheus::Result<HistogramVec> {
+    let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+    let family = HistogramVec::new(options, &["provider"])?;
+    registry.register(Box::new(family.clone()))?;
+    Ok(family)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_series_is_there_at_nought_before_anything_happens() {
+        let metrics = Metrics::new(2).unwrap();
+        let _route = metrics.route("r");
+        let _provider = metrics.provider("p");
+        let text = metrics.render();
+        for series in [
+            r#"pillion_requests_total{route="r",status_class="5xx"} 0"#,
+            r#"pillion_request_duration_seconds_count{route="r"} 0"#,
+            r#"pillion_unauthorized_total{action="guarded",route="r"} 0"#,
+            r#"pillion_token_fetches_total{outcome="malformed",provider="p",reason="expired"} 0"#,
+            r#"pillion_token_ready{provider="p"} 0"#,
+            "pillion_requests_in_flight 0",
+            r#"pillion_config_reloads_total{outcome="error"} 0"#,
+        ] {
+            assert!(text.contains(series), "{series} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn the_cells_of_all_workers_are_summed() {
+        let metrics = Metrics::new(2).unwrap();
+        let route = metrics.route("r");
+        for worker in [0, 1, 1] {
+            let (took, upstream) = (Duration::from_millis(2), Duration::from_millis(1));
+            metrics.in_flight(worker, 1);
+            route.answered(worker, 204, took, Some(upstream));
+            metrics.in_flight(worker, -1);
+        }
+        metrics.in_flight(0, 1);
+        assert_eq!(metrics.requests_in_flight(), 1);
+        let text = metrics.render();
+        assert!(text.contains(r#"pillion_requests_total{route="r",status_class="2xx"} 3"#));
+        assert!(
+            text.contains(r#"pillion_request_duration_seconds_bucket{route="r",le="0.0025"} 3"#)
+        );
+        assert!(
+            text.contains(r#"pillion_upstream_duration_seconds_bucket{route="r",le="0.001"} 3"#)
+        );
+    }
+
+    #[test]
+    fn what_is_no_longer_configured_is_forgotten() {
+        let metrics = Metrics::new(1).unwrap();
+        let _kept = metrics.route("kept");
+        let _gone = (metrics.route("gone"), metrics.provider("lost"));
+        metrics.retain(|name| name == "kept", &["lost".to_owned()]);
+        let text = metrics.render();
+        assert!(text.contains("kept") && !text.contains("gone") && !text.contains("lost"));
+    }
+}

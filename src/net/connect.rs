@@ -1,0 +1,228 @@
+//! Opens connections: resolve, connect, handshake, all within one time limit.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::Uri;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tower_service::Service as _;
+
+/// Where connections go, and how. Immutable.
+#[derive(Debug)]
+pub struct Endpoint {
+    id: u64,
+    settings: EndpointSettings,
+    dial: Uri,
+    name: Option<ServerName<'static>>,
+}
+
+/// What an [`Endpoint`] is made of.
+#[derive(Clone, Debug)]
+pub struct EndpointSettings {
+    /// Host name or address, without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Over TLS, verified for `host`; plaintext if absent.
+    pub tls: Option<Arc<ClientConfig>>,
+    /// Connect here instead of resolving `host` (curl's `--resolve`).
+    pub resolved: Option<SocketAddr>,
+    /// Without TLS, whether the other side may be elsewhere than on this machine.
+    pub allow_plaintext: bool,
+    /// Time for everything until the first byte can be sent.
+    pub connect_timeout: Duration,
+}
+
+impl Endpoint {
+    /// An endpoint with an identity of its own: pools tell endpoints apart by it.
+    ///
+    /// # Errors
+    ///
+    /// When `host` is neither a host name nor an address.
+    pub fn new(settings: EndpointSettings) -> Result<Self, BadHost> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let address = match settings.resolved {
+            Some(address) => address.to_string(),
+            None if settings.host.contains(':') => {
+                format!("[{}]:{}", settings.host, settings.port)
+            }
+            None => format!("{}:{}", settings.host, settings.port),
+        };
+        let name = match settings.tls {
+            None => None,
+            Some(_) => Some(
+                ServerName::try_from(settings.host.clone())
+                    .map_err(|_| BadHost(settings.host.clone()))?,
+            ),
+        };
+        let dial = Uri::builder()
+            .scheme("http")
+            .authority(address)
+            .path_and_query("/")
+            .build()
+            .map_err(|_| BadHost(settings.host.clone()))?;
+        Ok(Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            settings,
+            dial,
+            name,
+        })
+    }
+
+    /// Unique in the process.
+    #[must_use]
+    pub const fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// A new connection, ready for a request.
+    ///
+    /// # Errors
+    ///
+    /// When the endpoint cannot be reached, is not who it should be, or takes too long.
+    pub async fn connect(&self) -> Result<Transport, ConnectError> {
+        let limit = self.settings.connect_timeout;
+        tokio::time::timeout(limit, self.open())
+            .await
+            .unwrap_or(Err(ConnectError::Timeout(limit)))
+    }
+
+    async fn open(&self) -> Result<Transport, ConnectError> {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        let tcp = connector
+            .call(self.dial.clone())
+            .await
+            .map_err(|error| ConnectError::Unreachable(Arc::new(error)))?
+            .into_inner();
+        let (Some(config), Some(name)) = (&self.settings.tls, &self.name) else {
+            // Resolved now, so checked now: a name that the file calls harmless may point anywhere.
+            let here = tcp.peer_addr().is_ok_and(|peer| peer.ip().is_loopback());
+            if !here && !self.settings.allow_plaintext {
+                return Err(ConnectError::Plaintext);
+            }
+            return Ok(Transport::Tcp(TokioIo::new(tcp)));
+        };
+        let tls = TlsConnector::from(Arc::clone(config))
+            .connect(name.clone(), tcp)
+            .await
+            .map_err(|error| ConnectError::Tls(Arc::new(error)))?;
+        Ok(Transport::Tls(Box::new(TokioIo::new(tls))))
+    }
+}
+
+/// A host that is neither a name nor an address.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is not a host name")]
+pub struct BadHost(String);
+
+/// Why there is no connection. Nothing of a request has been sent.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The name does not resolve, or nobody answers there.
+    #[error("cannot connect")]
+    Unreachable(#[source] Arc<dyn std::error::Error + Send + Sync>),
+    /// The handshake failed: the certificate is not for this host, or nobody vouches for it.
+    #[error("TLS handshake failed")]
+    Tls(#[source] Arc<io::Error>),
+    /// No connection within the limit.
+    #[error("no connection within {0:?}")]
+    Timeout(Duration),
+    /// The connection would carry a token in plaintext over a network.
+    #[error("plaintext to another machine is not allowed")]
+    Plaintext,
+}
+
+impl ConnectError {
+    /// The error and its causes in one line. Names hosts and certificates, never a request.
+    #[must_use]
+    pub fn report(&self) -> String {
+        let mut line = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            line.push_str(": ");
+            line.push_str(&error.to_string());
+            cause = error.source();
+        }
+        line
+    }
+}
+
+/// An open connection, with or without TLS.
+#[derive(Debug)]
+pub enum Transport {
+    /// Plaintext.
+    Tcp(TokioIo<TcpStream>),
+    /// TLS. The end of the stream without `close_notify` is an error, so a truncated answer is never taken for a whole one.
+    Tls(Box<TokioIo<TlsStream<TcpStream>>>),
+}
+
+impl Read for Transport {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(io) => Pin::new(io).poll_read(cx, buf),
+            Self::Tls(io) => Pin::new(io.as_mut()).poll_read(cx, buf),
+        }
+    }
+}
+
+impl Write for Transport {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(io) => Pin::new(io).poll_write(cx, buf),
+            Self::Tls(io) => Pin::new(io.as_mut()).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(io) => Pin::new(io).poll_flush(cx),
+            Self::Tls(io) => Pin::new(io.as_mut()).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(io) => Pin::new(io).poll_shutdown(cx),
+            Self::Tls(io) => Pin::new(io.as_mut()).poll_shutdown(cx),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Tcp(io) => io.is_write_vectored(),
+            Self::Tls(io) => io.is_write_vectored(),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            Self::Tls(io) => Pin::new(io.as_mut()).poll_write_vectored(cx, bufs),
+        }
+    }
+}

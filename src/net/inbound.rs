@@ -1,0 +1,243 @@
+//! A connection from the app, as hyper sees it, with two things that hyper does not give.
+//!
+//! * the bytes of a request head as they arrived: hyper settles a doubtful framing silently, and we want to refuse it;
+//! * interim answers (1xx): hyper's server writes none but 100.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future as _;
+use std::io;
+use std::net::{Shutdown, SocketAddr};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
+
+/// Where bytes are read to before hyper copies them: one for all connections of a worker, so that idle ones need none.
+#[derive(Clone, Debug)]
+pub struct Scratch(Rc<RefCell<Box<[u8]>>>);
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self(Rc::new(RefCell::new(vec![0; SCRATCH_BYTES].into())))
+    }
+}
+
+/// The app's end of things, shared by hyper's reading and writing and by the request being served.
+#[derive(Clone, Debug)]
+pub struct Inbound(Rc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    tcp: TcpStream,
+    peer: SocketAddr,
+    local: SocketAddr,
+    head: RefCell<Vec<u8>>,
+    /// Whether what is read now may be (part of) a head.
+    between_requests: Cell<bool>,
+    /// Whether hyper has nothing half written.
+    flushed: Cell<bool>,
+    /// The rest of an interim answer that the socket did not take at once.
+    interim: RefCell<Vec<u8>>,
+    /// Time for a head, and the timer while one is awaited: the first from the start, others from their first byte.
+    head_time: Duration,
+    head_timer: RefCell<Option<Pin<Box<Sleep>>>>,
+    is_first: Cell<bool>,
+}
+
+impl Inbound {
+    /// Takes over an accepted connection, on which a head must be complete within `head_time`.
+    ///
+    /// # Errors
+    ///
+    /// When the socket is no longer connected.
+    pub fn new(tcp: TcpStream, head_time: Duration) -> io::Result<Self> {
+        tcp.set_nodelay(true)?;
+        Ok(Self(Rc::new(Shared {
+            peer: tcp.peer_addr()?,
+            local: tcp.local_addr()?,
+            tcp,
+            head: RefCell::default(),
+            between_requests: Cell::new(true),
+            flushed: Cell::new(true),
+            interim: RefCell::default(),
+            head_time,
+            head_timer: RefCell::default(),
+            is_first: Cell::new(true),
+        })))
+    }
+
+    /// What hyper reads from and writes to.
+    #[must_use]
+    pub fn stream(&self, scratch: &Scratch) -> InboundStream {
+        InboundStream {
+            inbound: self.clone(),
+            scratch: scratch.clone(),
+        }
+    }
+
+    /// The app's address.
+    #[must_use]
+    pub fn peer(&self) -> SocketAddr {
+        self.0.peer
+    }
+
+    /// The address that the app connected to.
+    #[must_use]
+    pub fn local(&self) -> SocketAddr {
+        self.0.local
+    }
+
+    /// A request has begun: shows the bytes that its head came in, which may be followed by others.
+    pub fn begin_request<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
+        self.0.between_requests.set(false);
+        self.0.is_first.set(false);
+        self.0.head_timer.borrow_mut().take();
+        let mut head = self.0.head.borrow_mut();
+        let seen = look(&head);
+        head.clear();
+        head.shrink_to(KEPT_HEAD_BYTES);
+        seen
+    }
+
+    /// The answer has been given: what comes next is a head.
+    pub fn end_request(&self) {
+        self.0.between_requests.set(true);
+    }
+
+    /// Writes an interim answer (RFC 9110 §15.2), or drops it where it cannot be written right now.
+    pub fn send_interim(&self, head: &[u8]) {
+        let shared = &self.0;
+        if !shared.flushed.get() || !shared.interim.borrow().is_empty() {
+            return;
+        }
+        if let Ok(written) = shared.tcp.try_write(head)
+            && let Some(rest) = head.get(written..)
+        {
+            shared.interim.borrow_mut().extend_from_slice(rest);
+        }
+    }
+}
+
+impl Shared {
+    // hyper's own header timeout would end idle connections, too, and sets a timer for every request.
+    fn poll_head_timer(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let awaited = self.is_first.get() || !self.head.borrow().is_empty();
+        if !(awaited && self.between_requests.get()) {
+            return Poll::Pending;
+        }
+        let mut timer = self.head_timer.borrow_mut();
+        let timer = timer.get_or_insert_with(|| Box::pin(sleep(self.head_time)));
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+/// One connection's bytes.
+#[derive(Debug)]
+pub struct InboundStream {
+    inbound: Inbound,
+    scratch: Scratch,
+}
+
+impl InboundStream {
+    fn poll_write_with(
+        &self,
+        cx: &mut Context<'_>,
+        write: impl Fn(&TcpStream) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        let shared = &self.inbound.0;
+        shared.flushed.set(false);
+        loop {
+            ready!(shared.tcp.poll_write_ready(cx))?;
+            let mut interim = shared.interim.borrow_mut();
+            let result = if interim.is_empty() {
+                write(&shared.tcp)
+            } else {
+                shared.tcp.try_write(&interim)
+            };
+            match result {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(written) if !interim.is_empty() => {
+                    interim.drain(..written);
+                }
+                other => return Poll::Ready(other),
+            }
+        }
+    }
+}
+
+impl Read for InboundStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let shared = &self.inbound.0;
+        let mut scratch = self.scratch.0.borrow_mut();
+        let room = scratch.len().min(buf.remaining());
+        let Some(scratch) = scratch.get_mut(..room) else {
+            return Poll::Ready(Ok(()));
+        };
+        loop {
+            if shared.tcp.poll_read_ready(cx)?.is_pending() {
+                return shared.poll_head_timer(cx);
+            }
+            match shared.tcp.try_read(scratch) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+                Ok(read) => {
+                    let bytes = scratch.get(..read).unwrap_or_default();
+                    if shared.between_requests.get() {
+                        let mut head = shared.head.borrow_mut();
+                        if head.len() < SCRATCH_BYTES {
+                            head.extend_from_slice(bytes);
+                        }
+                    }
+                    buf.put_slice(bytes);
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+    }
+}
+
+impl Write for InboundStream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_with(cx, |tcp| tcp.try_write(buf))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.inbound.0.flushed.set(true);
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(SockRef::from(&self.inbound.0.tcp).shutdown(Shutdown::Write))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_with(cx, |tcp| tcp.try_write_vectored(bufs))
+    }
+}
+
+/// The most that is read at once, and the longest head that is looked at.
+const SCRATCH_BYTES: usize = 64 * 1024;
+/// What an idle connection may keep of the room that its last head took.
+const KEPT_HEAD_BYTES: usize = 1024;

@@ -1,0 +1,101 @@
+//! Accepts connections, and deals them to the workers.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+
+use super::workers::Workers;
+
+/// A bound address, listening.
+#[derive(Debug)]
+pub struct Listener {
+    tcp: TcpListener,
+    address: SocketAddr,
+}
+
+impl Listener {
+    /// Binds `address` on the current runtime.
+    ///
+    /// # Errors
+    ///
+    /// When the address is in use, or not one of this machine.
+    pub fn bind(address: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::STREAM.nonblocking().cloexec(),
+            Some(Protocol::TCP),
+        )?;
+        socket.set_reuse_address(true)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        let tcp = TcpListener::from_std(socket.into())?;
+        Ok(Self {
+            address: tcp.local_addr()?,
+            tcp,
+        })
+    }
+
+    /// Where it listens; the real port where 0 was asked for.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The next connection. Errors of a connection are passed over; where the process has no descriptor left, it waits.
+    pub async fn accept(&self) -> std::net::TcpStream {
+        loop {
+            match self.tcp.accept().await {
+                // Given up by this runtime, to be taken by the worker's.
+                Ok((tcp, _)) => match tcp.into_std() {
+                    Ok(tcp) => return tcp,
+                    Err(error) => tracing::debug!(%error, "connection lost at once"),
+                },
+                Err(error) if is_about_one_connection(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept");
+                    tokio::time::sleep(ACCEPT_BACKOFF).await;
+                }
+            }
+        }
+    }
+
+    /// Deals every connection to the workers, for ever. Above `limit` open connections a new one is told so and closed.
+    pub async fn deal(&self, workers: &Workers, limit: usize, refusal: &[u8]) {
+        loop {
+            let tcp = self.accept().await;
+            if workers.open_connections() < limit {
+                workers.deal(tcp);
+            } else {
+                refuse(&tcp, refusal);
+            }
+        }
+    }
+}
+
+// Not read from, and written to once: whoever is over the limit costs next to nothing.
+fn refuse(tcp: &std::net::TcpStream, refusal: &[u8]) {
+    let socket = socket2::SockRef::from(tcp);
+    socket.send(refusal).ok();
+    socket.shutdown(std::net::Shutdown::Write).ok();
+}
+
+fn is_about_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}
+
+/// Connections that the kernel may hold for us: a pod that starts with a thousand requests at once loses none.
+const BACKLOG: i32 = 4096;
+/// Without descriptors, accepting again at once would only spin.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);

@@ -1,0 +1,8 @@
+//! The only folder that opens or accepts connections.
+
+pub mod connect;
+pub mod inbound;
+pub mod listen;
+pub mod pool;
+pub mod tls;
+pub mod workers;

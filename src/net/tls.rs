@@ -1,0 +1,129 @@
+//! TLS towards upstreams and providers: whom pillion trusts and as whom it appears.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+
+/// `tls = { ca, cert, key }` of a route or a provider.
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+pub struct TlsSettings {
+    /// PEM file with the roots to trust in place of the system's.
+    pub ca: Option<PathBuf>,
+    /// PEM files with the certificate chain and the private key to present (RFC 8705).
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// Makes client configurations. The system's roots are read once, however many are made.
+#[derive(Debug)]
+pub struct TlsClients {
+    provider: Arc<rustls::crypto::CryptoProvider>,
+    system: Arc<RootCertStore>,
+}
+
+impl TlsClients {
+    /// Trusts the system's roots (`SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured) and `extra` ones.
+    ///
+    /// # Errors
+    ///
+    /// When one of `extra` is not a certificate. A system without roots is no error here: the first handshake tells.
+    pub fn new(extra: &[CertificateDer<'static>]) -> Result<Self, TlsError> {
+        let mut system = RootCertStore::empty();
+        system.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        for certificate in extra {
+            system
+                .add(certificate.clone())
+                .map_err(TlsError::Configuration)?;
+        }
+        Ok(Self {
+            provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
+            system: Arc::new(system),
+        })
+    }
+
+    /// A configuration for `settings`: TLS 1.2 and 1.3, HTTP/1.1 by ALPN, sessions resumed.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be read or holds nothing usable.
+    pub fn configure(&self, settings: &TlsSettings) -> Result<Arc<ClientConfig>, TlsError> {
+        let roots = match &settings.ca {
+            None => Arc::clone(&self.system),
+            Some(path) => {
+                let mut roots = RootCertStore::empty();
+                for certificate in certificates(path)? {
+                    roots.add(certificate).map_err(TlsError::Configuration)?;
+                }
+                Arc::new(roots)
+            }
+        };
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_safe_default_protocol_versions()
+            .map_err(TlsError::Configuration)?
+            .with_root_certificates(roots);
+        let mut config = match &settings.identity {
+            None => builder.with_no_client_auth(),
+            Some((chain, key)) => builder
+                .with_client_auth_cert(certificates(chain)?, private_key(key)?)
+                .map_err(TlsError::Configuration)?,
+        };
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
+    }
+}
+
+/// A certificate or key that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The file cannot be read.
+    #[error("{path} cannot be read: {kind}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        kind: io::ErrorKind,
+    },
+    /// The file holds no PEM of the kind that is wanted.
+    #[error("{path} holds no {wanted} in PEM")]
+    Empty {
+        /// The file.
+        path: PathBuf,
+        /// What it should hold.
+        wanted: &'static str,
+    },
+    /// rustls refuses the parts.
+    #[error("the certificate or key cannot be used")]
+    Configuration(#[source] rustls::Error),
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let pem = read(path)?;
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
+        .filter_map(Result::ok)
+        .collect();
+    if certificates.is_empty() {
+        return Err(TlsError::Empty {
+            path: path.to_owned(),
+            wanted: "certificate",
+        });
+    }
+    Ok(certificates)
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let pem = zeroize::Zeroizing::new(read(path)?);
+    PrivateKeyDer::from_pem_slice(&pem).map_err(|_| TlsError::Empty {
+        path: path.to_owned(),
+        wanted: "private key",
+    })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    std::fs::read(path).map_err(|error| TlsError::Unreadable {
+        path: path.to_owned(),
+        kind: error.kind(),
+    })
+}

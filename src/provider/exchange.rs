@@ -1,0 +1,187 @@
+//! One request to a provider and its answer. No redirect is followed, no more is read than a token can need.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HOST, LOCATION, RETRY_AFTER, USER_AGENT,
+};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::client::conn::http1;
+
+use super::FetchError;
+use crate::net::connect::{ConnectError, Endpoint};
+
+/// An address to ask for tokens.
+#[derive(Debug)]
+pub struct Target {
+    /// Where to connect.
+    pub endpoint: Endpoint,
+    /// The `Host` field's value.
+    pub host: HeaderValue,
+    /// The origin-form target, query included.
+    pub path: String,
+}
+
+/// What a provider answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its fields.
+    pub headers: HeaderMap,
+    /// Its content, at most [`MAX_ANSWER_BYTES`].
+    pub body: Bytes,
+}
+
+/// Sends a form and reads the answer, on a connection of its own: it carries a secret, and it is seldom.
+///
+/// # Errors
+///
+/// When there is no answer: [`FetchError::Unreachable`] if the provider has not seen the request.
+pub async fn post_form(
+    target: &Target,
+    authorization: Option<HeaderValue>,
+    form: &str,
+) -> Result<Answer, FetchError> {
+    let mut request = Request::new(Full::new(Bytes::copy_from_slice(form.as_bytes())));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = target
+        .path
+        .parse()
+        .map_err(|_| FetchError::malformed("the token endpoint is no request target"))?;
+    let headers = request.headers_mut();
+    headers.insert(HOST, target.host.clone());
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/x-www-form-urlencoded"),
+    );
+    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    headers.insert(
+        USER_AGENT,
+        HeaderValue::from_static(concat!("pillion/", env!("CARGO_PKG_VERSION"))),
+    );
+    if let Some(value) = authorization {
+        headers.insert(AUTHORIZATION, value);
+    }
+    exchange(&target.endpoint, request).await
+}
+
+async fn exchange(
+    endpoint: &Endpoint,
+    request: Request<Full<Bytes>>,
+) -> Result<Answer, FetchError> {
+    let transport = endpoint.connect().await.map_err(|error| match error {
+        ConnectError::Timeout(after) => FetchError::Timeout { after },
+        error @ (ConnectError::Unreachable(_) | ConnectError::Tls(_) | ConnectError::Plaintext) => {
+            FetchError::Unreachable {
+                reason: error.report().into(),
+            }
+        }
+    })?;
+    let (mut sender, connection) = http1::Builder::new()
+        .max_buf_size(MAX_ANSWER_BYTES)
+        .handshake(transport)
+        .await
+        .map_err(|error| broken(&error))?;
+    let answer = async {
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(|error| broken(&error))?;
+        let (head, body) = response.into_parts();
+        let body = Limited::new(body, MAX_ANSWER_BYTES)
+            .collect()
+            .await
+            .map_err(|error| {
+                if error.is::<LengthLimitError>() {
+                    FetchError::malformed("the answer is longer than 64 KiB")
+                } else {
+                    broken(error.as_ref())
+                }
+            })?;
+        Ok(Answer {
+            status: head.status,
+            headers: head.headers,
+            body: body.to_bytes(),
+        })
+    };
+    // The connection does the work while the answer is waited for, and ends with it.
+    tokio::select! {
+        biased;
+        answer = answer => answer,
+        ended = connection => match ended {
+            Ok(()) => Err(FetchError::Unreachable { reason: "the connection was closed before an answer".into() }),
+            Err(error) => Err(broken(&error)),
+        },
+    }
+}
+
+// A connection that breaks before there is an answer costs the provider nothing: it counts as not reached.
+fn broken(error: &(dyn Error + 'static)) -> FetchError {
+    if let Some(error) = error.downcast_ref::<hyper::Error>()
+        && (error.is_parse() || error.is_parse_too_large())
+    {
+        return FetchError::malformed("the answer is not HTTP");
+    }
+    let mut reason = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        reason = format!("{reason}: {error}");
+        cause = error.source();
+    }
+    FetchError::Unreachable {
+        reason: reason.into(),
+    }
+}
+
+impl Answer {
+    /// What an answer that is not 2xx means, whatever the kind of provider.
+    #[must_use]
+    pub fn failure(&self) -> FetchError {
+        let reason = || -> Arc<str> { format!("it answered {}", self.status.as_u16()).into() };
+        match self.status {
+            StatusCode::TOO_MANY_REQUESTS => FetchError::Throttled {
+                retry_after: self.retry_after(),
+            },
+            StatusCode::REQUEST_TIMEOUT => FetchError::Unavailable {
+                reason: reason(),
+                retry_after: self.retry_after(),
+            },
+            status if status.is_server_error() => FetchError::Unavailable {
+                reason: reason(),
+                retry_after: self.retry_after(),
+            },
+            status if status.is_redirection() => {
+                // Followed, it would carry the secret to wherever it points.
+                let place = if self.headers.contains_key(LOCATION) {
+                    "elsewhere"
+                } else {
+                    "nowhere"
+                };
+                FetchError::malformed(format!(
+                    "it redirects {place}, and redirects are not followed"
+                ))
+            }
+            _ => FetchError::malformed(reason()),
+        }
+    }
+
+    /// `Retry-After` in seconds or as a date (RFC 9110 §10.2.3).
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        let value = self.headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+        if let Ok(seconds) = value.parse() {
+            return Some(Duration::from_secs(seconds));
+        }
+        let date = httpdate::parse_http_date(value).ok()?;
+        Some(date.duration_since(SystemTime::now()).unwrap_or_default())
+    }
+}
+
+/// The most that is read of an answer.
+pub const MAX_ANSWER_BYTES: usize = 64 * 1024;

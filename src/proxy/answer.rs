@@ -1,0 +1,194 @@
+//! The answer on its way back to the app.
+
+use std::future::Future as _;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt as _, Limited};
+use tokio::time::{Sleep, sleep, timeout};
+
+use super::attach::strip_connection_fields;
+use super::replay::RequestBody;
+use crate::net::pool::UpstreamBody;
+
+/// An upstream's answer, before it is made the app's.
+pub type UpstreamAnswer = Response<UpstreamBody<RequestBody>>;
+
+/// The one body type of answers.
+pub struct AnswerBody {
+    content: Content,
+    /// Told when the answer has been given, or given up.
+    done: Option<Box<dyn FnOnce()>>,
+}
+
+enum Content {
+    Full(Option<Bytes>),
+    Upstream(Box<Watched>),
+}
+
+/// An upstream's body that may not stand still.
+struct Watched {
+    body: UpstreamBody<RequestBody>,
+    idle: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// Why an answer breaks off. The app sees a body without an end, never one that seems whole.
+#[derive(Debug, thiserror::Error)]
+pub enum AnswerError {
+    /// The upstream broke off.
+    #[error("the upstream broke off")]
+    BrokeOff(#[source] hyper::Error),
+    /// The upstream stood still.
+    #[error("the upstream stood still")]
+    Idle,
+}
+
+/// Makes an upstream's answer the app's: what belongs to the upstream's connection is removed, framing is rebuilt.
+pub(super) fn forward(
+    answer: UpstreamAnswer,
+    method: &Method,
+    idle: Duration,
+) -> Response<AnswerBody> {
+    let (mut head, body) = answer.into_parts();
+    strip_connection_fields(&mut head.headers);
+    // hyper writes the length that the body has; only where there is none does the field tell what would have been.
+    let declared = declared_length(&head.headers);
+    head.headers.remove(CONTENT_LENGTH);
+    if (*method == Method::HEAD || head.status == StatusCode::NOT_MODIFIED)
+        && let Some(length) = declared
+    {
+        head.headers.insert(CONTENT_LENGTH, length);
+    }
+    head.extensions.clear();
+    let content = Content::Upstream(Box::new(Watched {
+        body,
+        idle,
+        timer: None,
+    }));
+    Response::from_parts(
+        head,
+        AnswerBody {
+            content,
+            done: None,
+        },
+    )
+}
+
+/// An interim answer (1xx) as bytes for the app, without what belongs to the upstream's connection.
+#[must_use]
+pub fn interim_bytes(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
+    let mut headers = headers.clone();
+    strip_connection_fields(&mut headers);
+    headers.remove(CONTENT_LENGTH);
+    let reason = status.canonical_reason().unwrap_or_default();
+    let mut bytes = format!("HTTP/1.1 {} {reason}\r\n", status.as_u16()).into_bytes();
+    for (name, value) in &headers {
+        bytes.extend_from_slice(name.as_str().as_bytes());
+        bytes.extend_from_slice(b": ");
+        bytes.extend_from_slice(value.as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes.extend_from_slice(b"\r\n");
+    bytes
+}
+
+/// Reads an answer that nobody will see to its end, so that its connection can be used again; if that is soon.
+pub(super) async fn drain(answer: UpstreamAnswer) {
+    let body = Limited::new(answer.into_body(), DRAINED_BYTES);
+    // Whether it came to its end or not: either way it is dropped now.
+    timeout(DRAIN_TIME, body.collect()).await.ok();
+}
+
+fn declared_length(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut values = headers.get_all(CONTENT_LENGTH).iter();
+    let value = values.next()?;
+    let plain = !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit);
+    (plain && values.next().is_none()).then(|| value.clone())
+}
+
+impl AnswerBody {
+    /// A body held in memory.
+    #[must_use]
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        Self {
+            content: Content::Full((!bytes.is_empty()).then_some(bytes)),
+            done: None,
+        }
+    }
+
+    /// Calls `done` when the answer has been given, or given up.
+    pub fn on_done(&mut self, done: impl FnOnce() + 'static) {
+        self.done = Some(Box::new(done));
+    }
+}
+
+impl Drop for AnswerBody {
+    fn drop(&mut self) {
+        if let Some(done) = self.done.take() {
+            done();
+        }
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = AnswerError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        match &mut self.get_mut().content {
+            Content::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Content::Upstream(watched) => watched.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Full(bytes) => bytes.is_none(),
+            Content::Upstream(watched) => watched.body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Full(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64)
+            }
+            Content::Upstream(watched) => watched.body.size_hint(),
+        }
+    }
+}
+
+impl Watched {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+            self.timer = None;
+            return Poll::Ready(frame.map(|frame| frame.map_err(AnswerError::BrokeOff)));
+        }
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.idle)));
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Some(Err(AnswerError::Idle)))
+    }
+}
+
+impl std::fmt::Debug for AnswerBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AnswerBody").finish_non_exhaustive()
+    }
+}
+
+/// A longer answer costs more to read than a new connection.
+const DRAINED_BYTES: usize = 64 * 1024;
+const DRAIN_TIME: Duration = Duration::from_millis(100);

@@ -1,0 +1,465 @@
+//! From the head that the app sent to the head that the upstream gets.
+//!
+//! In this order, and nothing runs after it: what belongs to the app's connection is removed, then everything that could
+//! pass for a field which pillion sets, then each of those is set exactly once.
+
+use std::borrow::Cow;
+
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHORIZATION, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::inputs::{InputRule, Inputs, RequestPart};
+use super::problem::ProxyError;
+use crate::provider::template::{FilterError, Template};
+use crate::token::life::Token;
+
+/// What a route writes on a request, and what it takes off.
+#[derive(Debug)]
+pub struct Attach {
+    /// Fields that are set.
+    pub fields: Vec<SetField>,
+    /// Fields that are removed besides.
+    pub remove: Vec<HeaderName>,
+    /// What happens to a field that is set and that the app sent itself.
+    pub on_conflict: OnConflict,
+}
+
+/// A field that a route sets.
+#[derive(Debug)]
+pub struct SetField {
+    /// Its name.
+    pub name: HeaderName,
+    /// Its value.
+    pub value: FieldValue,
+}
+
+/// From what a field's value is made.
+#[derive(Debug)]
+pub enum FieldValue {
+    /// `Bearer TOKEN`, rendered once a token.
+    Bearer,
+    /// Always the same.
+    Fixed(HeaderValue),
+    /// Filled in for each request.
+    Template(Template<Value>),
+}
+
+/// What a field's template can name.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Value {
+    /// The token.
+    Token,
+    /// The route's input of this index.
+    Input(usize),
+}
+
+/// What happens to a field that a route sets and that the app sent itself.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum OnConflict {
+    /// pillion's replaces it.
+    #[default]
+    Overwrite,
+    /// The app's stays.
+    Keep,
+    /// The request is refused.
+    Reject,
+}
+
+/// A head without anything that the app's connection or pillion owns: from it, heads with tokens are made.
+#[derive(Debug)]
+pub struct Stripped {
+    headers: HeaderMap,
+    /// The app sent a field that the route sets.
+    pub conflict: bool,
+    /// The token is not on the request, because the app's own field is kept.
+    pub keeps_authorization: bool,
+}
+
+impl Attach {
+    /// Removes what must not be forwarded.
+    ///
+    /// # Errors
+    ///
+    /// [`ProxyError::HeaderConflict`] where the route wants that.
+    pub fn strip(
+        &self,
+        mut headers: HeaderMap,
+        inputs: &[InputRule],
+    ) -> Result<Stripped, ProxyError> {
+        let wants_trailers = accepts_trailers(&headers);
+        strip_connection_fields(&mut headers);
+        for name in [&CONTENT_LENGTH, &HOST, &EXPECT, &PROXY_AUTHORIZATION] {
+            headers.remove(name);
+        }
+        strip_trailer_names(&mut headers, self);
+        for input in inputs {
+            for part in input.value.references() {
+                if let RequestPart::Header(name) = part {
+                    remove_with_twins(&mut headers, name);
+                }
+            }
+        }
+        for name in &self.remove {
+            remove_with_twins(&mut headers, name);
+        }
+        let mut kept = Vec::new();
+        let mut conflict = false;
+        for field in &self.fields {
+            let own = (self.on_conflict == OnConflict::Keep)
+                .then(|| headers.get(&field.name).cloned())
+                .flatten();
+            if !remove_with_twins(&mut headers, &field.name) {
+                continue;
+            }
+            conflict = true;
+            if self.on_conflict == OnConflict::Reject {
+                return Err(ProxyError::HeaderConflict(field.name.clone()));
+            }
+            if let Some(own) = own {
+                kept.push((field.name.clone(), own));
+            }
+        }
+        let keeps_authorization = kept.iter().any(|(name, _)| self.carries_token(name));
+        if !self.sets(&AUTHORIZATION) {
+            remove_with_twins(&mut headers, &AUTHORIZATION);
+        }
+        headers.extend(kept.into_iter().map(|(name, value)| (Some(name), value)));
+        if wants_trailers {
+            // Ours to say, because the connection is ours (RFC 9110 §10.1.4).
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+            headers.insert(CONNECTION, HeaderValue::from_static("te"));
+        }
+        Ok(Stripped {
+            headers,
+            conflict,
+            keeps_authorization,
+        })
+    }
+
+    /// The head that carries `token`: each field of the route set exactly once, `Host` from the upstream.
+    ///
+    /// # Errors
+    ///
+    /// When a value cannot be a field value.
+    pub fn write(
+        &self,
+        stripped: &Stripped,
+        host: &HeaderValue,
+        token: &Token,
+        inputs: &Inputs,
+    ) -> Result<HeaderMap, ProxyError> {
+        let mut headers = stripped.headers.clone();
+        headers.insert(HOST, host.clone());
+        for field in &self.fields {
+            if self.on_conflict == OnConflict::Keep && headers.contains_key(&field.name) {
+                continue;
+            }
+            headers.insert(field.name.clone(), field.render(token, inputs)?);
+        }
+        Ok(headers)
+    }
+
+    /// Whether the route sets this field, in any spelling.
+    #[must_use]
+    pub fn sets(&self, name: &HeaderName) -> bool {
+        self.fields
+            .iter()
+            .any(|field| are_twins(field.name.as_str(), name.as_str()))
+    }
+
+    /// Removes from trailers what the route sets, and what no trailer may be (RFC 9110 §6.5.1).
+    pub fn strip_trailers(&self, trailers: &mut HeaderMap) {
+        let names: Vec<HeaderName> = trailers.keys().cloned().collect();
+        for name in names {
+            if !self.may_be_trailer(&name) {
+                trailers.remove(&name);
+            }
+        }
+    }
+
+    fn may_be_trailer(&self, name: &HeaderName) -> bool {
+        !(self.sets(name)
+            || self
+                .remove
+                .iter()
+                .any(|removed| are_twins(removed.as_str(), name.as_str()))
+            || are_twins(name.as_str(), AUTHORIZATION.as_str())
+            || NEVER_FORWARDED.contains(name)
+            || *name == CONTENT_LENGTH
+            || *name == HOST)
+    }
+
+    fn carries_token(&self, name: &HeaderName) -> bool {
+        self.fields.iter().any(|field| {
+            field.name == *name
+                && match &field.value {
+                    FieldValue::Bearer => true,
+                    FieldValue::Fixed(_) => false,
+                    FieldValue::Template(template) => {
+                        template.references().any(|value| *value == Value::Token)
+                    }
+                }
+        })
+    }
+}
+
+impl SetField {
+    fn render(&self, token: &Token, inputs: &Inputs) -> Result<HeaderValue, ProxyError> {
+        match &self.value {
+            FieldValue::Bearer => Ok(token.bearer().clone()),
+            FieldValue::Fixed(value) => Ok(value.clone()),
+            FieldValue::Template(template) => {
+                let text = template.render(|value| {
+                    Ok::<_, FilterError>(Cow::Borrowed(match value {
+                        Value::Token => token.secret().reveal(),
+                        Value::Input(index) => inputs.get(*index),
+                    }))
+                });
+                let bad = |reason: String| ProxyError::BadInput {
+                    input: self.name.as_str().to_owned(),
+                    reason,
+                };
+                let text = text.map_err(|error| bad(error.to_string()))?;
+                let mut value = HeaderValue::from_str(&text)
+                    .map_err(|_| bad("cannot be a header's value".to_owned()))?;
+                value.set_sensitive(true);
+                Ok(value)
+            }
+        }
+    }
+}
+
+/// Removes what belongs to one connection only: the fields of RFC 9110 §7.6.1 and all that `Connection` names.
+pub(super) fn strip_connection_fields(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .filter_map(|name| name.trim().parse().ok())
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+    }
+    for name in &NEVER_FORWARDED {
+        headers.remove(name);
+    }
+}
+
+const NEVER_FORWARDED: [HeaderName; 7] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HeaderName::from_static("http2-settings"),
+];
+
+fn accepts_trailers(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(TE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
+}
+
+// An announced trailer that will not come, or must not, is not announced.
+fn strip_trailer_names(headers: &mut HeaderMap, attach: &Attach) {
+    if !headers.contains_key(TRAILER) {
+        return;
+    }
+    let names: Vec<String> = headers
+        .get_all(TRAILER)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse::<HeaderName>().ok())
+        .filter(|name| attach.may_be_trailer(name))
+        .map(|name| name.as_str().to_owned())
+        .collect();
+    headers.remove(TRAILER);
+    if let Ok(value) = HeaderValue::from_str(&names.join(", "))
+        && !names.is_empty()
+    {
+        headers.insert(TRAILER, value);
+    }
+}
+
+/// Removes a field and whatever a careless reader takes for it (`Merchant_Account`). Says whether there was any.
+fn remove_with_twins(headers: &mut HeaderMap, name: &HeaderName) -> bool {
+    let mut found = headers.remove(name).is_some();
+    // Most names have no underscore, and most heads no such name.
+    if headers
+        .keys()
+        .any(|other| are_twins(other.as_str(), name.as_str()))
+    {
+        let twins: Vec<HeaderName> = headers
+            .keys()
+            .filter(|other| are_twins(other.as_str(), name.as_str()))
+            .cloned()
+            .collect();
+        for twin in twins {
+            headers.remove(twin);
+        }
+        found = true;
+    }
+    found
+}
+
+/// Names of one meaning to servers that turn both `-` and `_` into the same variable. Field names come in lower case.
+fn are_twins(one: &str, other: &str) -> bool {
+    let plain = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    one.len() == other.len()
+        && one
+            .bytes()
+            .zip(other.bytes())
+            .all(|(a, b)| plain(a) == plain(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::metrics::FetchReason;
+    use crate::provider::Lifetime;
+    use crate::provider::secret::Secret;
+    use crate::token::life::Life;
+
+    fn token() -> Token {
+        let lifetime = Lifetime::For(Duration::from_secs(3600));
+        let life = Life::new(lifetime, None, Instant::now(), SystemTime::UNIX_EPOCH, 0.0);
+        Token::new(
+            Secret::new("t0ken".to_owned()),
+            1,
+            FetchReason::Startup,
+            life,
+        )
+        .unwrap()
+    }
+
+    fn attach(on_conflict: OnConflict) -> Attach {
+        let fields = vec![
+            SetField {
+                name: AUTHORIZATION,
+                value: FieldValue::Bearer,
+            },
+            SetField {
+                name: HeaderName::from_static("merchant-account"),
+                value: FieldValue::Fixed(HeaderValue::from_static("1234567")),
+            },
+        ];
+        Attach {
+            fields,
+            remove: vec![http::header::COOKIE],
+            on_conflict,
+        }
+    }
+
+    fn rewrite(
+        attach: &Attach,
+        sent: &[(&str, &str)],
+    ) -> Result<Vec<(String, String)>, ProxyError> {
+        let headers: HeaderMap = sent
+            .iter()
+            .map(|(name, value)| {
+                let name: HeaderName = name.parse().unwrap();
+                (name, HeaderValue::from_str(value).unwrap())
+            })
+            .collect();
+        let stripped = attach.strip(headers, &[])?;
+        let host = HeaderValue::from_static("api.example");
+        let written = attach.write(&stripped, &host, &token(), &Inputs::default())?;
+        let mut pairs: Vec<_> = written
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+            .collect();
+        pairs.sort();
+        Ok(pairs)
+    }
+
+    fn expected(more: &[(&str, &str)]) -> Vec<(String, String)> {
+        let own = [
+            ("authorization", "Bearer t0ken"),
+            ("host", "api.example"),
+            ("merchant-account", "1234567"),
+        ];
+        let mut pairs: Vec<_> = own
+            .iter()
+            .chain(more)
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        pairs.sort();
+        pairs
+    }
+
+    #[test]
+    fn each_field_of_the_route_is_set_exactly_once_whatever_the_app_sent() {
+        let sent = [
+            ("host", "evil.example"),
+            ("authorization", "Basic evil"),
+            ("authorization", "Bearer evil"),
+            ("merchant_account", "7654321"),
+            ("Merchant-Account", "7654321"),
+            ("cookie", "a=b"),
+            ("proxy-authorization", "Basic evil"),
+            ("x-kept", "yes"),
+        ];
+        let written = rewrite(&attach(OnConflict::Overwrite), &sent).unwrap();
+        assert_eq!(written, expected(&[("x-kept", "yes")]));
+    }
+
+    #[test]
+    fn what_belongs_to_the_connection_stays_there_and_cannot_take_ours_along() {
+        let sent = [
+            ("connection", "authorization, x-secret, merchant-account"),
+            ("connection", "keep-alive"),
+            ("keep-alive", "timeout=5"),
+            ("x-secret", "1"),
+            ("transfer-encoding", "chunked"),
+            ("content-length", "5"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "AAMAAABk"),
+            ("te", "gzip"),
+            ("expect", "100-continue"),
+        ];
+        let written = rewrite(&attach(OnConflict::Overwrite), &sent).unwrap();
+        assert_eq!(written, expected(&[]));
+    }
+
+    #[test]
+    fn trailers_are_asked_for_and_announced_but_never_ours() {
+        let sent = [
+            ("te", "trailers"),
+            ("trailer", "X-Sum, Authorization, merchant_account, Host"),
+        ];
+        let written = rewrite(&attach(OnConflict::Overwrite), &sent).unwrap();
+        let more = [
+            ("te", "trailers"),
+            ("connection", "te"),
+            ("trailer", "x-sum"),
+        ];
+        assert_eq!(written, expected(&more));
+    }
+
+    #[test]
+    fn a_conflict_is_overwritten_kept_or_refused_as_the_route_says() {
+        let sent = [("authorization", "Bearer own")];
+        let kept = rewrite(&attach(OnConflict::Keep), &sent).unwrap();
+        assert!(kept.contains(&("authorization".to_owned(), "Bearer own".to_owned())));
+        assert_eq!(kept.len(), 3);
+        assert!(matches!(
+            rewrite(&attach(OnConflict::Reject), &sent),
+            Err(ProxyError::HeaderConflict(_))
+        ));
+    }
+}

@@ -1,0 +1,186 @@
+//! Who calls: the app, or a web page in a developer's browser that would like to reach the bank through localhost.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::header::{HOST, ORIGIN};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName, Request, Version};
+
+use super::problem::ProxyError;
+
+/// `[listen] hosts` and `require_header`, and the hosts that routes name.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct CallerRules {
+    /// Names under which this listener may be called, in lower case.
+    pub hosts: Vec<String>,
+    /// A field that every request must bring; no web page can send it to another origin unasked.
+    pub require_header: Option<HeaderName>,
+}
+
+impl CallerRules {
+    /// Lets the app pass and nobody else. `local` is the address that was connected to.
+    ///
+    /// # Errors
+    ///
+    /// [`ProxyError::BadFraming`] where the request does not say whom it calls, [`ProxyError::ForbiddenCaller`] where
+    /// it calls somebody else or comes from a web page.
+    pub fn check<B>(&self, request: &Request<B>, local: SocketAddr) -> Result<(), ProxyError> {
+        let headers = request.headers();
+        let host = called_host(request)?;
+        if !host.is_empty() && !self.is_ours(&host, local.ip()) {
+            return Err(ProxyError::ForbiddenCaller(
+                "the Host is not this listener's: add it to `hosts` under [listen] if it should be",
+            ));
+        }
+        if headers
+            .get("sec-fetch-site")
+            .is_some_and(|site| site == "cross-site")
+        {
+            return Err(ProxyError::ForbiddenCaller(
+                "a web page of another site asks for this",
+            ));
+        }
+        if let Some(origin) = headers.get(ORIGIN)
+            && !self.is_own_origin(origin.to_str().unwrap_or_default(), local.ip())
+        {
+            return Err(ProxyError::ForbiddenCaller(
+                "a web page of another origin asks for this",
+            ));
+        }
+        if let Some(required) = &self.require_header
+            && !headers.contains_key(required)
+        {
+            return Err(ProxyError::ForbiddenCaller(
+                "the header that `require_header` under [listen] names is missing",
+            ));
+        }
+        Ok(())
+    }
+
+    fn is_ours(&self, host: &str, local: IpAddr) -> bool {
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        bare.eq_ignore_ascii_case("localhost")
+            || bare
+                .parse::<IpAddr>()
+                .is_ok_and(|ip| ip == local || ip.is_loopback())
+            || self.hosts.iter().any(|own| own.eq_ignore_ascii_case(host))
+    }
+
+    fn is_own_origin(&self, origin: &str, local: IpAddr) -> bool {
+        origin
+            .split_once("://")
+            .and_then(|(_, authority)| authority.parse::<Authority>().ok())
+            .is_some_and(|authority| self.is_ours(authority.host(), local))
+    }
+}
+
+/// The host that a request calls, without its port: of absolute-form, or else of the one `Host` field (RFC 9112 §3.2).
+///
+/// # Errors
+///
+/// [`ProxyError::BadFraming`] when there is not exactly one valid `Host`.
+pub fn called_host<B>(request: &Request<B>) -> Result<String, ProxyError> {
+    let host = single_host(request.headers(), request.version())?;
+    let authority = request.uri().authority();
+    Ok(authority
+        .or(host.as_ref())
+        .map_or_else(String::new, |authority| {
+            authority.host().to_ascii_lowercase()
+        }))
+}
+
+fn single_host(headers: &HeaderMap, version: Version) -> Result<Option<Authority>, ProxyError> {
+    let mut values = headers.get_all(HOST).iter();
+    let Some(value) = values.next() else {
+        // HTTP/1.0 knows no Host.
+        return if version == Version::HTTP_10 {
+            Ok(None)
+        } else {
+            Err(ProxyError::BadFraming("the request has no Host"))
+        };
+    };
+    if values.next().is_some() {
+        return Err(ProxyError::BadFraming("the request has more than one Host"));
+    }
+    let authority = value
+        .to_str()
+        .ok()
+        .and_then(|value| value.parse::<Authority>().ok());
+    match authority {
+        Some(authority) if !authority.as_str().contains('@') => Ok(Some(authority)),
+        _ => Err(ProxyError::BadFraming("the Host is not a host and a port")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(fields: &[(&str, &str)]) -> Result<(), ProxyError> {
+        let rules = CallerRules {
+            hosts: vec!["pillion.internal".to_owned()],
+            require_header: None,
+        };
+        let mut request = Request::builder().uri("/");
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        rules.check(&request.body(()).unwrap(), "10.1.2.3:8080".parse().unwrap())
+    }
+
+    #[test]
+    fn the_listener_is_called_by_its_own_names_only() {
+        for host in [
+            "localhost",
+            "LOCALHOST:8080",
+            "127.0.0.1:8080",
+            "[::1]:8080",
+            "10.1.2.3",
+            "pillion.internal",
+        ] {
+            assert!(check(&[("host", host)]).is_ok(), "{host}");
+        }
+        for host in [
+            "evil.example",
+            "localhost.evil.example",
+            "10.1.2.4",
+            "127.0.0.1.nip.io",
+        ] {
+            let refused = check(&[("host", host)]);
+            assert!(
+                matches!(refused, Err(ProxyError::ForbiddenCaller(_))),
+                "{host}"
+            );
+        }
+    }
+
+    #[test]
+    fn there_is_exactly_one_host_and_it_is_one() {
+        for fields in [
+            vec![],
+            vec![("host", "localhost"), ("host", "localhost")],
+            vec![("host", "a@localhost")],
+            vec![("host", "local host")],
+            vec![("host", "")],
+        ] {
+            assert!(
+                matches!(check(&fields), Err(ProxyError::BadFraming(_))),
+                "{fields:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn web_pages_of_other_origins_are_kept_out() {
+        let local = ("host", "localhost:8080");
+        for fetched in [
+            ("origin", "https://evil.example"),
+            ("origin", "null"),
+            ("sec-fetch-site", "cross-site"),
+        ] {
+            assert!(check(&[local, fetched]).is_err(), "{fetched:?}");
+        }
+        assert!(check(&[local, ("origin", "http://localhost:3000")]).is_ok());
+        assert!(check(&[local, ("sec-fetch-site", "same-origin")]).is_ok());
+    }
+}

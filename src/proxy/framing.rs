@@ -1,0 +1,126 @@
+//! The framing of a request, as it arrived: one reader's body must not be another's next request.
+//!
+//! hyper settles what is doubtful the way RFC 9112 §6 says a recipient may, and rebuilds it. We refuse it, because an
+//! honest client never sends it.
+
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, Version};
+
+use super::problem::ProxyError;
+
+/// Checks the framing of a request whose head is at the beginning of `received`.
+///
+/// # Errors
+///
+/// [`ProxyError::BadFraming`] unless there is at most one plain `Content-Length`, or one `Transfer-Encoding: chunked`.
+pub fn check(headers: &HeaderMap, version: Version, received: &[u8]) -> Result<(), ProxyError> {
+    let chunked = headers.contains_key(TRANSFER_ENCODING);
+    if !chunked && !headers.contains_key(CONTENT_LENGTH) {
+        return Ok(());
+    }
+    if chunked && version == Version::HTTP_10 {
+        return Err(ProxyError::BadFraming("HTTP/1.0 has no Transfer-Encoding"));
+    }
+    let (mut lengths, mut codings) = (0, 0);
+    for line in head_lines(received) {
+        let Some((name, value)) = split_field(line) else {
+            continue;
+        };
+        if name.eq_ignore_ascii_case(b"content-length") {
+            lengths += 1;
+            if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+                return Err(ProxyError::BadFraming("the Content-Length is not a number"));
+            }
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            codings += 1;
+            if !value.eq_ignore_ascii_case(b"chunked") {
+                return Err(ProxyError::BadFraming(
+                    "the Transfer-Encoding is not chunked alone",
+                ));
+            }
+        }
+    }
+    match (lengths, codings) {
+        (1, 0) | (0, 1) => Ok(()),
+        // A head that came together with the body before it: what was read of it is gone.
+        (0, 0) if !chunked => Ok(()),
+        (0, 0) => Err(ProxyError::BadFraming(
+            "a chunked request was sent before the last one was answered",
+        )),
+        (_, 0) => Err(ProxyError::BadFraming(
+            "the request has more than one Content-Length",
+        )),
+        (0, _) => Err(ProxyError::BadFraming(
+            "the request has more than one Transfer-Encoding",
+        )),
+        (_, _) => Err(ProxyError::BadFraming(
+            "the request has both Content-Length and Transfer-Encoding",
+        )),
+    }
+}
+
+fn head_lines(received: &[u8]) -> impl Iterator<Item = &[u8]> {
+    received
+        .split(|byte| *byte == b'\n')
+        .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+        // An empty line before the request line is allowed (RFC 9112 §2.2).
+        .skip_while(|line| line.is_empty())
+        .take_while(|line| !line.is_empty())
+        .skip(1)
+}
+
+fn split_field(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let colon = line.iter().position(|byte| *byte == b':')?;
+    let (name, value) = line.split_at_checked(colon)?;
+    Some((name, value.get(1..)?.trim_ascii()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_head(fields: &str) -> bool {
+        let received =
+            format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\nbody: x\r\ncontent-length: 9\r\n");
+        let mut headers = HeaderMap::new();
+        if fields.to_ascii_lowercase().contains("transfer-encoding") {
+            headers.insert(TRANSFER_ENCODING, "chunked".parse().unwrap());
+        } else {
+            headers.insert(CONTENT_LENGTH, "5".parse().unwrap());
+        }
+        check(&headers, Version::HTTP_11, received.as_bytes()).is_ok()
+    }
+
+    #[test]
+    fn one_length_or_one_coding_and_nothing_else() {
+        for good in [
+            "Content-Length: 5\r\n",
+            "transfer-encoding: Chunked\r\n",
+            "CONTENT-LENGTH:5\r\n",
+        ] {
+            assert!(check_head(good), "{good:?}");
+        }
+        for bad in [
+            "Content-Length: 5\r\nContent-Length: 5\r\n",
+            "Content-Length: 5, 5\r\n",
+            "Content-Length: +5\r\n",
+            "Content-Length: 0x5\r\n",
+            "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+            "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+            "Transfer-Encoding: gzip, chunked\r\n",
+            "Transfer-Encoding: chunked, chunked\r\n",
+            "Transfer-Encoding: \"chunked\"\r\n",
+            "Transfer-Encoding: chunked;q=1\r\n",
+        ] {
+            assert!(!check_head(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn transfer_encoding_is_not_for_http_1_0() {
+        let mut headers = HeaderMap::new();
+        headers.insert(TRANSFER_ENCODING, "chunked".parse().unwrap());
+        assert!(check(&headers, Version::HTTP_10, b"").is_err());
+    }
+}

@@ -1,0 +1,374 @@
+//! The hot path. Read [`Proxy::forward`] first; the rest of the program serves it.
+
+pub mod answer;
+pub mod attach;
+pub mod caller;
+pub mod framing;
+pub mod inputs;
+pub mod problem;
+pub mod replay;
+pub mod route;
+pub mod serve;
+pub mod target;
+pub mod upstream;
+pub mod verdict;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http::header::CONNECTION;
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response, Version};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use self::answer::{AnswerBody, UpstreamAnswer};
+use self::attach::Stripped;
+use self::caller::CallerRules;
+use self::inputs::Inputs;
+use self::problem::ProxyError;
+use self::replay::{Budget, Upload};
+use self::route::{Matched, Route, RouteTable};
+use self::serve::Worker;
+use self::target::Target;
+use self::upstream::Sending;
+use self::verdict::Verdict;
+use crate::metrics::{Metrics, Replay, RouteMetrics, Unauthorized};
+use crate::net::inbound::Inbound;
+use crate::net::pool::PoolSettings;
+use crate::provider::Subject;
+use crate::token::Tokens;
+use crate::token::cache::Rejected;
+use crate::token::life::Token;
+
+/// One per process, shared by the workers. Owns the current plan.
+#[derive(Debug)]
+pub struct Proxy {
+    plan: ArcSwap<Plan>,
+    budget: Budget,
+    draining: AtomicBool,
+    metrics: Metrics,
+    /// Counts what no route takes.
+    unmatched: Arc<RouteMetrics>,
+}
+
+/// Everything the configuration decides, compiled. Replaced whole, never changed.
+#[derive(Debug)]
+pub struct Plan {
+    /// The routes, in the order they are tried.
+    pub routes: RouteTable,
+    /// Every provider's tokens.
+    pub providers: Vec<Arc<Tokens>>,
+    /// Who may call.
+    pub callers: CallerRules,
+    /// How requests are read.
+    pub limits: Limits,
+    /// How connections to upstreams are kept.
+    pub pool: PoolSettings,
+}
+
+/// Bounds on what a caller may send.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// The largest head, in bytes.
+    pub head_bytes: usize,
+    /// Time for a head.
+    pub head_time: Duration,
+    /// How long a request body may stand still.
+    pub body_idle: Duration,
+}
+
+/// What there is to tell about a request when it is over. Filled in on the way, told by [`Proxy::handle`].
+#[derive(Default)]
+struct Record {
+    route: Option<Arc<Route>>,
+    upstream_took: Option<Duration>,
+    unauthorized: Option<Unauthorized>,
+    replay: Option<Replay>,
+    conflict: bool,
+}
+
+impl Proxy {
+    /// A proxy that follows `plan` until told otherwise, and keeps at most `replay_budget_bytes` of request bodies.
+    #[must_use]
+    pub fn new(plan: Plan, metrics: &Metrics, replay_budget_bytes: usize) -> Self {
+        Self {
+            plan: ArcSwap::from_pointee(plan),
+            budget: Budget::new(replay_budget_bytes),
+            draining: AtomicBool::new(false),
+            unmatched: metrics.route(UNMATCHED),
+            metrics: metrics.clone(),
+        }
+    }
+
+    /// The plan that is followed now.
+    #[must_use]
+    pub fn plan(&self) -> Arc<Plan> {
+        self.plan.load_full()
+    }
+
+    /// Follows `plan` from the next request on; requests under way finish on the routes they started with.
+    pub fn reload(&self, plan: Plan) {
+        self.plan.store(Arc::new(plan));
+    }
+
+    /// From now on every answer asks its caller to connect elsewhere next time.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Answers one request. Every failure becomes a problem document here, and everything is counted here.
+    pub async fn handle(
+        &self,
+        worker: &Worker,
+        inbound: &Inbound,
+        request: Request<Incoming>,
+    ) -> Response<AnswerBody> {
+        let mut observed = Observed::begin(self, worker, inbound);
+        let answered = self
+            .forward(
+                worker,
+                inbound,
+                request,
+                observed.began,
+                &mut observed.record,
+            )
+            .await;
+        let mut response = answered.unwrap_or_else(|error| {
+            tracing::debug!(%error, "not forwarded");
+            error.to_response()
+        });
+        if self.draining.load(Ordering::Relaxed) {
+            response
+                .headers_mut()
+                .insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        observed.status = response.status().as_u16();
+        response.body_mut().on_done(move || drop(observed));
+        response
+    }
+
+    async fn forward(
+        &self,
+        worker: &Worker,
+        inbound: &Inbound,
+        request: Request<Incoming>,
+        now: Instant,
+        record: &mut Record,
+    ) -> Result<Response<AnswerBody>, ProxyError> {
+        let (version, limits) = (request.version(), self.admit(inbound, &request)?);
+        let host = caller::called_host(&request)?;
+        let (head, body) = request.into_parts();
+        let Parts {
+            method,
+            uri,
+            headers,
+            ..
+        } = head;
+        let target = Target::parse(&uri)?;
+        let matched = self.plan.load().routes.find(&method, &host, target)?;
+        let Matched {
+            route,
+            captures,
+            rest,
+        } = matched;
+        record.route = Some(Arc::clone(&route));
+
+        let inputs = Inputs::read(&route, &captures, &headers, target.query)?;
+        let query = inputs::forwarded_query(&route, target.query);
+        let outbound_target = route.upstream.target(rest, query.as_deref())?;
+        let stripped = route.attach.strip(headers, &route.inputs)?;
+        record.conflict = stripped.conflict;
+
+        let subject = inputs.subject(&route);
+        let token = route.tokens.get(&subject, now).await?;
+        let filter = Arc::clone(&route);
+        let upload = Upload::new(
+            body,
+            route.replay_limit,
+            &self.budget,
+            limits.body_idle,
+            move |trailers| filter.attach.strip_trailers(trailers),
+        );
+        let sending = Sending {
+            pool: worker.pool(),
+            interim: worker.interim(),
+            inbound: (version != Version::HTTP_10).then_some(inbound),
+            upstream: &route.upstream,
+            method: &method,
+            target: outbound_target,
+            upload: &upload,
+            response_time: route.timeouts.response,
+        };
+        let exchange = Exchange {
+            route: &route,
+            sending: &sending,
+            stripped: &stripped,
+            inputs: &inputs,
+        };
+        let sent_at = Instant::now();
+        let mut answer = exchange.send(&token).await?;
+        record.upstream_took = Some(sent_at.elapsed());
+
+        match verdict::judge(answer.status(), answer.headers()) {
+            Verdict::Accepted => token.accept(),
+            Verdict::Refused if !stripped.keeps_authorization => {
+                answer = exchange
+                    .renew_and_replay(&subject, &token, answer, record)
+                    .await?;
+            }
+            Verdict::Refused | Verdict::NotTheToken => {
+                record.unauthorized = Some(Unauthorized::Ignored);
+            }
+        }
+        upload.release();
+        if !upload.is_finished() {
+            answer.body_mut().detach();
+        }
+        Ok(answer::forward(answer, &method, route.timeouts.idle))
+    }
+
+    // What is checked before anything is looked up.
+    fn admit(&self, inbound: &Inbound, request: &Request<Incoming>) -> Result<Limits, ProxyError> {
+        inbound.begin_request(|received| {
+            framing::check(request.headers(), request.version(), received)
+        })?;
+        let plan = self.plan.load();
+        plan.callers.check(request, inbound.local())?;
+        if matches!(*request.method(), Method::TRACE | Method::CONNECT) {
+            return Err(ProxyError::BadMethod);
+        }
+        Ok(plan.limits)
+    }
+}
+
+/// One request on its route, to be sent once or twice.
+struct Exchange<'a> {
+    route: &'a Route,
+    sending: &'a Sending<'a>,
+    stripped: &'a Stripped,
+    inputs: &'a Inputs,
+}
+
+impl Exchange<'_> {
+    async fn send(&self, token: &Token) -> Result<UpstreamAnswer, ProxyError> {
+        let route = self.route;
+        let headers =
+            route
+                .attach
+                .write(self.stripped, &route.upstream.host, token, self.inputs)?;
+        self.sending.send(&headers).await
+    }
+
+    /// A 401: good by our clock, not by the upstream's. One new token, one replay; without either the 401 is the answer.
+    async fn renew_and_replay(
+        &self,
+        subject: &Subject,
+        refused: &Arc<Token>,
+        answer: UpstreamAnswer,
+        record: &mut Record,
+    ) -> Result<UpstreamAnswer, ProxyError> {
+        let tokens = &self.route.tokens;
+        // Renewed first, and only then asked whether this request gains by it: the next one does.
+        let rejected = tokens.reject(subject, refused, Instant::now());
+        let is_replayable =
+            self.sending.upload.is_replayable() && self.route.replay_limit.is_some();
+        let (action, newer) = match rejected {
+            Rejected::Guarded => (Unauthorized::Guarded, None),
+            Rejected::NotNow => (Unauthorized::Ignored, None),
+            Rejected::Newer(_) | Rejected::Renewing(_) if !is_replayable => {
+                (Unauthorized::NotReplayable, None)
+            }
+            Rejected::Newer(newer) => (Unauthorized::NewerGeneration, Some(newer)),
+            Rejected::Renewing(flight) => match tokens.renewed(subject, flight, refused).await {
+                Some(newer) => (Unauthorized::Replayed, Some(newer)),
+                None => (Unauthorized::Ignored, None),
+            },
+        };
+        record.unauthorized = Some(action);
+        let Some(newer) = newer else {
+            return Ok(answer);
+        };
+        answer::drain(answer).await;
+        let replayed = self.send(&newer).await;
+        record.replay = Some(match &replayed {
+            Err(_) => Replay::Error,
+            Ok(answer) => match verdict::judge(answer.status(), answer.headers()) {
+                Verdict::Accepted => {
+                    newer.accept();
+                    Replay::Recovered
+                }
+                Verdict::Refused | Verdict::NotTheToken => Replay::StillUnauthorized,
+            },
+        });
+        replayed
+    }
+}
+
+/// Watches one request from its head to the end of its answer, or to its caller's hanging up.
+struct Observed {
+    began: Instant,
+    worker: usize,
+    status: u16,
+    inbound: Inbound,
+    metrics: Metrics,
+    unmatched: Arc<RouteMetrics>,
+    record: Record,
+}
+
+impl Observed {
+    fn begin(proxy: &Proxy, worker: &Worker, inbound: &Inbound) -> Self {
+        proxy.metrics.in_flight(worker.number(), 1);
+        Self {
+            began: Instant::now(),
+            worker: worker.number(),
+            status: CALLER_GONE,
+            inbound: inbound.clone(),
+            metrics: proxy.metrics.clone(),
+            unmatched: Arc::clone(&proxy.unmatched),
+            record: Record::default(),
+        }
+    }
+}
+
+impl Drop for Observed {
+    fn drop(&mut self) {
+        self.inbound.end_request();
+        self.metrics.in_flight(self.worker, -1);
+        let record = &self.record;
+        let metrics = record
+            .route
+            .as_ref()
+            .map_or(&self.unmatched, |route| &route.metrics);
+        let took = self.began.elapsed();
+        metrics.answered(self.worker, self.status, took, record.upstream_took);
+        if let Some(action) = record.unauthorized {
+            metrics.unauthorized(action);
+        }
+        if let Some(outcome) = record.replay {
+            metrics.replayed(outcome);
+        }
+        if record.conflict {
+            metrics.header_conflict();
+        }
+        let route = record
+            .route
+            .as_ref()
+            .map_or(UNMATCHED, |route| route.name.as_str());
+        tracing::debug!(
+            route,
+            status = self.status,
+            ?took,
+            unauthorized = ?record.unauthorized,
+            replay = ?record.replay,
+            "request"
+        );
+    }
+}
+
+/// The route of what no route takes, in metrics and logs.
+const UNMATCHED: &str = "unmatched";
+/// What is counted for a caller that did not wait for its answer; nginx's number for it.
+const CALLER_GONE: u16 = 499;

@@ -1,0 +1,277 @@
+//! What the app sees when pillion, not the upstream, has to answer: RFC 9457 and RFC 9209. Never a 401.
+
+use std::time::Duration;
+
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+
+use super::answer::AnswerBody;
+use crate::net::connect::ConnectError;
+use crate::net::pool::SendError;
+use crate::provider::FetchError;
+use crate::token::TokenError;
+
+/// Why a request got no answer from its upstream.
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyError {
+    /// No route takes the request.
+    #[error("no route takes this request")]
+    NoRoute,
+    /// The request's framing can be read in two ways, or not at all.
+    #[error("{0}")]
+    BadFraming(&'static str),
+    /// The request target is not one that can be forwarded.
+    #[error("{0}")]
+    BadTarget(&'static str),
+    /// TRACE and CONNECT (RFC 9110 §9.3.6, §9.3.8).
+    #[error("this method is not forwarded")]
+    BadMethod,
+    /// An input is missing or cannot be used.
+    #[error("the input `{input}` {reason}")]
+    BadInput {
+        /// As in the configuration.
+        input: String,
+        /// What is wrong with it; never the value.
+        reason: String,
+    },
+    /// The app sent a field that the route sets and does not want to be sent.
+    #[error("the request brings `{0}`, which this route sets itself")]
+    HeaderConflict(HeaderName),
+    /// The caller is not the app.
+    #[error("{0}")]
+    ForbiddenCaller(&'static str),
+    /// The caller's body broke off, or stood still.
+    #[error("{0}")]
+    RequestBody(&'static str),
+    /// There is no token to send.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// There is no connection to the upstream.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The upstream broke off before it answered.
+    #[error("the upstream broke off before it answered")]
+    Send(#[source] SendError),
+    /// The upstream answered what nobody asked for.
+    #[error("the upstream's answer is not usable")]
+    BadAnswer,
+    /// The upstream did not answer in time.
+    #[error("the upstream did not answer within {0:?}")]
+    UpstreamTimeout(Duration),
+}
+
+/// One row of the contract with the app.
+struct Problem {
+    status: StatusCode,
+    /// The last part of the problem type.
+    slug: &'static str,
+    title: &'static str,
+    /// The error type of RFC 9209 §2.3.
+    proxy_status: &'static str,
+}
+
+const fn row(
+    status: StatusCode,
+    slug: &'static str,
+    title: &'static str,
+    proxy_status: &'static str,
+) -> Problem {
+    Problem {
+        status,
+        slug,
+        title,
+        proxy_status,
+    }
+}
+
+impl ProxyError {
+    /// The whole of the contract with the app, in one table.
+    fn problem(&self) -> Problem {
+        use StatusCode as S;
+        match self {
+            Self::NoRoute => row(
+                S::NOT_FOUND,
+                "no-route",
+                "No route takes this request",
+                "destination_not_found",
+            ),
+            Self::BadFraming(_)
+            | Self::BadTarget(_)
+            | Self::BadInput { .. }
+            | Self::HeaderConflict(_)
+            | Self::RequestBody(_) => row(
+                S::BAD_REQUEST,
+                "bad-request",
+                "The request cannot be forwarded",
+                "http_request_error",
+            ),
+            Self::BadMethod => row(
+                S::METHOD_NOT_ALLOWED,
+                "bad-request",
+                "The request cannot be forwarded",
+                "http_request_error",
+            ),
+            Self::ForbiddenCaller(_) => row(
+                S::FORBIDDEN,
+                "forbidden-caller",
+                "This caller may not use pillion",
+                "http_request_denied",
+            ),
+            Self::Token(TokenError::Fetch(error)) => match error {
+                FetchError::Refused { .. } | FetchError::Secret(_) => row(
+                    S::BAD_GATEWAY,
+                    "token-refused",
+                    "The provider refused to give a token",
+                    "proxy_configuration_error",
+                ),
+                FetchError::Malformed { .. } => row(
+                    S::BAD_GATEWAY,
+                    "token-malformed",
+                    "The provider's answer has no usable token",
+                    "http_protocol_error",
+                ),
+                FetchError::Timeout { .. } => row(
+                    S::GATEWAY_TIMEOUT,
+                    "token-timeout",
+                    "The provider took too long",
+                    "connection_timeout",
+                ),
+                FetchError::Throttled { .. }
+                | FetchError::Unreachable { .. }
+                | FetchError::Unavailable { .. } => UNAVAILABLE,
+            },
+            Self::Token(TokenError::BackingOff { .. }) => UNAVAILABLE,
+            Self::Token(TokenError::Waited(_)) => row(
+                S::GATEWAY_TIMEOUT,
+                "token-timeout",
+                "The provider took too long",
+                "connection_timeout",
+            ),
+            Self::Token(TokenError::TooManyWaiters) => OVERLOADED,
+            Self::Connect(ConnectError::Tls(_) | ConnectError::Plaintext) => row(
+                S::BAD_GATEWAY,
+                "upstream-tls",
+                "The upstream is not who it should be",
+                "tls_certificate_error",
+            ),
+            Self::Connect(ConnectError::Unreachable(_)) => row(
+                S::BAD_GATEWAY,
+                "upstream-unreachable",
+                "The upstream cannot be reached",
+                "destination_unavailable",
+            ),
+            Self::Connect(ConnectError::Timeout(_)) => row(
+                S::GATEWAY_TIMEOUT,
+                "upstream-timeout",
+                "The upstream took too long",
+                "connection_timeout",
+            ),
+            Self::Send(_) => row(
+                S::BAD_GATEWAY,
+                "upstream-unreachable",
+                "The upstream cannot be reached",
+                "connection_terminated",
+            ),
+            Self::BadAnswer => row(
+                S::BAD_GATEWAY,
+                "upstream-unreachable",
+                "The upstream's answer is not usable",
+                "http_protocol_error",
+            ),
+            Self::UpstreamTimeout(_) => row(
+                S::GATEWAY_TIMEOUT,
+                "upstream-timeout",
+                "The upstream took too long",
+                "http_response_timeout",
+            ),
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Token(TokenError::BackingOff { retry_after, .. }) => Some(*retry_after),
+            Self::Token(TokenError::Fetch(error)) => match error {
+                FetchError::Throttled { .. }
+                | FetchError::Unreachable { .. }
+                | FetchError::Unavailable { .. } => {
+                    Some(error.retry_after().unwrap_or(Duration::from_secs(1)))
+                }
+                FetchError::Refused { .. }
+                | FetchError::Secret(_)
+                | FetchError::Malformed { .. }
+                | FetchError::Timeout { .. } => None,
+            },
+            Self::Token(TokenError::TooManyWaiters) => Some(Duration::from_secs(1)),
+            _ => None,
+        }
+    }
+
+    // After these nobody knows where the next request begins.
+    const fn ends_connection(&self) -> bool {
+        matches!(
+            self,
+            Self::BadFraming(_) | Self::RequestBody(_) | Self::BadMethod
+        )
+    }
+
+    /// The answer: a problem document, and for machines the same in fields.
+    #[must_use]
+    pub fn to_response(&self) -> Response<AnswerBody> {
+        let problem = self.problem();
+        let document = document(&problem, &self.to_string());
+        let mut response = Response::new(AnswerBody::full(document));
+        *response.status_mut() = problem.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let status = format!("pillion; error={}", problem.proxy_status);
+        if let Ok(value) = HeaderValue::from_str(&status) {
+            headers.insert(HeaderName::from_static("proxy-status"), value);
+        }
+        if let Some(wait) = self.retry_after() {
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        if self.ends_connection() {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+/// The bytes that a connection over the limit is told, whatever it asks.
+#[must_use]
+pub fn overload_bytes() -> Vec<u8> {
+    let document = document(&OVERLOADED, "too many connections are open");
+    format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: {PROBLEM_JSON}\r\ncontent-length: {}\r\n\
+         proxy-status: pillion; error={}\r\nretry-after: 1\r\nconnection: close\r\n\r\n{document}",
+        document.len(),
+        OVERLOADED.proxy_status,
+    )
+    .into_bytes()
+}
+
+fn document(problem: &Problem, detail: &str) -> String {
+    serde_json::json!({
+        "type": format!("urn:pillion:problem:{}", problem.slug),
+        "title": problem.title,
+        "status": problem.status.as_u16(),
+        "detail": detail,
+    })
+    .to_string()
+}
+
+const UNAVAILABLE: Problem = row(
+    StatusCode::SERVICE_UNAVAILABLE,
+    "token-unavailable",
+    "There is no token to be had right now",
+    "destination_unavailable",
+);
+const OVERLOADED: Problem = row(
+    StatusCode::SERVICE_UNAVAILABLE,
+    "overloaded",
+    "pillion has too much to do",
+    "connection_limit_reached",
+);
+const PROBLEM_JSON: &str = "application/problem+json";

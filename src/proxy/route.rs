@@ -1,0 +1,209 @@
+//! Which route a request takes.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+
+use super::attach::Attach;
+use super::inputs::InputRule;
+use super::problem::ProxyError;
+use super::target::{self, Target};
+use super::upstream::Upstream;
+use crate::metrics::RouteMetrics;
+use crate::token::Tokens;
+
+/// One `[[route]]`, compiled: names are resolved, nothing can be missing.
+#[derive(Debug)]
+pub struct Route {
+    /// For logs and metrics.
+    pub name: String,
+    /// Which requests take it.
+    pub matcher: Matcher,
+    /// Where its inputs come from.
+    pub inputs: Vec<InputRule>,
+    /// Which of its inputs make up the subject, in the provider's order.
+    pub subject: Vec<usize>,
+    /// Whose tokens go on the request.
+    pub tokens: Arc<Tokens>,
+    /// What is written on the request, and what is taken off.
+    pub attach: Attach,
+    /// Where the request goes.
+    pub upstream: Upstream,
+    /// The largest body kept for a replay, in bytes. `None`: nothing is ever replayed.
+    pub replay_limit: Option<usize>,
+    /// How long its upstream may take.
+    pub timeouts: Timeouts,
+    /// What it counts.
+    pub metrics: Arc<RouteMetrics>,
+}
+
+/// Time limits towards an upstream.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Timeouts {
+    /// From the last byte of the request to the head of the answer.
+    pub response: Duration,
+    /// Between two pieces of the answer's body.
+    pub idle: Duration,
+}
+
+/// Which requests a route takes.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Matcher {
+    /// Segments that a path begins with. None: every path.
+    pub segments: Vec<Segment>,
+    /// Hosts, in lower case. None: every host.
+    pub hosts: Vec<String>,
+    /// Methods. None: every method.
+    pub methods: Vec<Method>,
+}
+
+/// One segment of a route's path.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Segment {
+    /// This very text.
+    Literal(String),
+    /// Any text but none, for the inputs.
+    Capture,
+}
+
+/// A request's route, and what its path says.
+#[derive(Debug)]
+pub struct Matched<'a> {
+    /// The route.
+    pub route: Arc<Route>,
+    /// The captured segments, decoded.
+    pub captures: Vec<Cow<'a, str>>,
+    /// What is left of the path: empty, or beginning with a slash.
+    pub rest: &'a str,
+}
+
+/// The routes, tried in the file's order.
+#[derive(Debug, Default)]
+pub struct RouteTable(pub Vec<Arc<Route>>);
+
+impl RouteTable {
+    /// The first route that takes this request.
+    ///
+    /// # Errors
+    ///
+    /// [`ProxyError::NoRoute`], or [`ProxyError::BadTarget`] where an escape decides which route it is.
+    pub fn find<'a>(
+        &self,
+        method: &Method,
+        host: &str,
+        target: Target<'a>,
+    ) -> Result<Matched<'a>, ProxyError> {
+        for route in &self.0 {
+            if route.matcher.takes(method, host)
+                && let Some((captures, rest)) = route.matcher.matches(target.path)?
+            {
+                return Ok(Matched {
+                    route: Arc::clone(route),
+                    captures,
+                    rest,
+                });
+            }
+        }
+        Err(ProxyError::NoRoute)
+    }
+}
+
+impl Matcher {
+    fn takes(&self, method: &Method, host: &str) -> bool {
+        (self.methods.is_empty() || self.methods.contains(method))
+            && (self.hosts.is_empty()
+                || self.hosts.iter().any(|own| own.eq_ignore_ascii_case(host)))
+    }
+
+    fn matches<'a>(
+        &self,
+        path: &'a str,
+    ) -> Result<Option<(Vec<Cow<'a, str>>, &'a str)>, ProxyError> {
+        let mut captures = Vec::new();
+        let mut rest = path;
+        for segment in &self.segments {
+            let Some(inside) = rest.strip_prefix('/') else {
+                return Ok(None);
+            };
+            let (here, after) = inside.split_at(inside.find('/').unwrap_or(inside.len()));
+            match segment {
+                Segment::Literal(literal) if here == literal => {}
+                Segment::Literal(literal)
+                    if here.contains('%') && target::decode(here)? == *literal =>
+                {
+                    return Err(ProxyError::BadTarget(
+                        "an escape in the path decides its route",
+                    ));
+                }
+                Segment::Literal(_) => return Ok(None),
+                Segment::Capture if here.is_empty() => return Ok(None),
+                Segment::Capture => captures.push(target::decode(here)?),
+            }
+            rest = after;
+        }
+        Ok(Some((captures, rest)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matcher(path: &str) -> Matcher {
+        let segments = path.split('/').filter(|segment| !segment.is_empty());
+        Matcher {
+            segments: segments
+                .map(|segment| match segment.strip_prefix('{') {
+                    Some(_) => Segment::Capture,
+                    None => Segment::Literal(segment.to_owned()),
+                })
+                .collect(),
+            ..Matcher::default()
+        }
+    }
+
+    fn rest<'a>(route: &str, path: &'a str) -> Option<&'a str> {
+        let matched = matcher(route).matches(path).unwrap();
+        matched.map(|(_, rest)| rest)
+    }
+
+    #[test]
+    fn whole_segments_match_and_the_rest_is_left() {
+        assert_eq!(rest("/stitch", "/stitch/graphql"), Some("/graphql"));
+        assert_eq!(rest("/stitch", "/stitch"), Some(""));
+        assert_eq!(rest("/stitch", "/stitch/"), Some("/"));
+        assert_eq!(rest("/stitch", "/stitching"), None);
+        assert_eq!(rest("/stitch", "/Stitch"), None);
+        assert_eq!(rest("/", "/anything/at/all"), Some("/anything/at/all"));
+        assert_eq!(rest("/a/b", "/a"), None);
+    }
+
+    #[test]
+    fn a_capture_takes_one_segment_decoded_and_never_an_empty_one() {
+        let forage = matcher("/forage/{merchant}");
+        let (captures, rest) = forage.matches("/forage/mid%201/api").unwrap().unwrap();
+        assert_eq!((captures, rest), (vec![Cow::Borrowed("mid 1")], "/api"));
+        assert!(forage.matches("/forage/").unwrap().is_none());
+        assert!(forage.matches("/forage").unwrap().is_none());
+    }
+
+    #[test]
+    fn an_escape_that_decides_the_route_is_refused() {
+        assert!(matcher("/stitch").matches("/%73titch").is_err());
+        assert!(matcher("/stitch").matches("/%74itch").unwrap().is_none());
+    }
+
+    #[test]
+    fn host_and_method_narrow_a_route() {
+        let narrow = Matcher {
+            hosts: vec!["api.local".to_owned()],
+            methods: vec![Method::POST],
+            ..Matcher::default()
+        };
+        assert!(narrow.takes(&Method::POST, "API.local"));
+        assert!(!narrow.takes(&Method::POST, "other.local"));
+        assert!(!narrow.takes(&Method::GET, "api.local"));
+    }
+}

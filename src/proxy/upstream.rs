@@ -1,0 +1,163 @@
+//! Sends a request to the upstream that its route names, and to no other.
+
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use tokio::time::{Instant, timeout_at};
+
+use super::answer::{self, UpstreamAnswer};
+use super::problem::ProxyError;
+use super::replay::{RequestBody, Upload};
+use crate::net::connect::Endpoint;
+use crate::net::inbound::Inbound;
+use crate::net::pool::{Connection, Pool};
+
+/// One route's upstream.
+#[derive(Debug)]
+pub struct Upstream {
+    /// Where to connect.
+    pub endpoint: Arc<Endpoint>,
+    /// The `Host` field's value.
+    pub host: HeaderValue,
+    /// What the rest of the path is appended to; empty, or beginning and not ending with a slash.
+    pub base_path: String,
+}
+
+impl Upstream {
+    /// The target that the upstream sees: base path, the rest of the path, the query.
+    ///
+    /// # Errors
+    ///
+    /// [`ProxyError::BadTarget`] when that is no target.
+    pub fn target(&self, rest: &str, query: Option<&str>) -> Result<Uri, ProxyError> {
+        let mut target = String::with_capacity(
+            self.base_path.len() + rest.len() + query.map_or(0, str::len) + 2,
+        );
+        target.push_str(&self.base_path);
+        target.push_str(rest);
+        if target.is_empty() {
+            target.push('/');
+        }
+        if let Some(query) = query {
+            target.push('?');
+            target.push_str(query);
+        }
+        PathAndQuery::from_maybe_shared(target)
+            .map(Uri::from)
+            .map_err(|_| ProxyError::BadTarget("the path is no request target"))
+    }
+}
+
+/// Everything about sending that stays the same from one attempt to the next.
+#[derive(Debug)]
+pub struct Sending<'a> {
+    /// The worker's connections.
+    pub pool: &'a Rc<Pool<RequestBody>>,
+    /// Where interim answers are collected while a connection is polled.
+    pub interim: &'a Interim,
+    /// Where interim answers go; nowhere for an app that does not know them (HTTP/1.0).
+    pub inbound: Option<&'a Inbound>,
+    /// To whom.
+    pub upstream: &'a Upstream,
+    /// The request's method.
+    pub method: &'a Method,
+    /// The target that the upstream sees.
+    pub target: Uri,
+    /// The request's body.
+    pub upload: &'a Upload,
+    /// Time from the end of the request to the head of the answer.
+    pub response_time: Duration,
+}
+
+impl Sending<'_> {
+    /// Sends the request with this head and waits for the head of the answer.
+    ///
+    /// A connection that turns out to be closed before a byte was written, or under an idempotent request, costs nothing
+    /// but a new connection. Nothing else is ever sent twice.
+    ///
+    /// # Errors
+    ///
+    /// When there is no answer.
+    pub async fn send(&self, headers: &HeaderMap) -> Result<UpstreamAnswer, ProxyError> {
+        if let Some(connection) = self.pool.take(&self.upstream.endpoint) {
+            match self.send_on(connection, headers).await {
+                Err(ProxyError::Send(error))
+                    if error.is_reused
+                        && (!error.is_written || self.method.is_idempotent())
+                        && self.upload.is_replayable() => {}
+                answered => return answered,
+            }
+        }
+        let connection = self.pool.connect(&self.upstream.endpoint).await?;
+        self.send_on(connection, headers).await
+    }
+
+    async fn send_on(
+        &self,
+        connection: Connection<RequestBody>,
+        headers: &HeaderMap,
+    ) -> Result<UpstreamAnswer, ProxyError> {
+        let mut request = Request::new(self.upload.attempt());
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.target.clone();
+        *request.headers_mut() = headers.clone();
+        self.interim.collect_from(&mut request);
+        let mut answer =
+            std::pin::pin!(connection.send(request, || self.interim.pass_on(self.inbound)));
+        let mut deadline = Instant::now() + self.response_time;
+        let answered = loop {
+            if let Ok(answered) = timeout_at(deadline, answer.as_mut()).await {
+                break answered;
+            }
+            // An upload that still moves is not an upstream that is late.
+            let extended = self
+                .upload
+                .moved_at()
+                .map(|moved| moved + self.response_time);
+            match extended {
+                Some(extended) if extended > deadline => deadline = extended,
+                _ => return Err(ProxyError::UpstreamTimeout(self.response_time)),
+            }
+        };
+        let answer = answered.map_err(|error| match self.upload.failure() {
+            Some(_) => ProxyError::RequestBody("the request body broke off"),
+            None => ProxyError::Send(error),
+        })?;
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            // Nobody asked for it: the bytes that follow are in no protocol that we know.
+            return Err(ProxyError::BadAnswer);
+        }
+        Ok(answer)
+    }
+}
+
+/// Interim answers, from where hyper tells them to where they can be written.
+///
+/// A connection is polled and its interim answers passed on in one go, on one thread: those of two requests never meet.
+#[derive(Clone, Debug, Default)]
+pub struct Interim(Arc<Mutex<Vec<(StatusCode, HeaderMap)>>>);
+
+impl Interim {
+    fn collect_from<B>(&self, request: &mut Request<B>) {
+        let collected = Arc::clone(&self.0);
+        hyper::ext::on_informational(request, move |answer| {
+            // 100 is between pillion and each of its neighbours; it has told the app already.
+            if answer.status() != StatusCode::CONTINUE {
+                let mut collected = collected.lock().unwrap_or_else(PoisonError::into_inner);
+                collected.push((answer.status(), answer.headers().clone()));
+            }
+        });
+    }
+
+    fn pass_on(&self, inbound: Option<&Inbound>) {
+        let mut collected = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (status, headers) in collected.drain(..) {
+            if let Some(inbound) = inbound {
+                inbound.send_interim(&answer::interim_bytes(status, &headers));
+            }
+        }
+    }
+}

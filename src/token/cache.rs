@@ -1,0 +1,381 @@
+//! Keeps tokens and makes sure that nobody fetches what somebody is already fetching.
+//!
+//! It knows nothing of OAuth or HTTP: it is given a way to fetch. What a [`Slot`] promises:
+//!
+//! * *single flight*: one fetch at a time, however many requests wait for it, at most one a second;
+//! * *detached*: a fetch outlives the request that started it, and a panic in it is a failure like any other;
+//! * *refresh ahead*: a token that is due is handed out at once, and the next one fetched behind it;
+//! * *never expired*: and never replaced by an error while it is good;
+//! * *generations*: only the token that was refused is replaced, and an upstream that refuses everything is not believed.
+
+use std::future::Future;
+use std::num::NonZeroUsize;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwapOption;
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Shared};
+use lru::LruCache;
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+use super::backoff::{Backoff, FLOOR};
+use super::life::{Freshness, Life, Token};
+use crate::metrics::FetchReason;
+use crate::provider::{FetchError, Grant, Subject};
+
+/// A fetch under way. Clones wait for the same one.
+pub type Flight = Shared<BoxFuture<'static, Result<Arc<Token>, FetchError>>>;
+
+/// One subject's token, and what is being done to get the next.
+#[derive(Debug, Default)]
+pub struct Slot {
+    current: ArcSwapOption<Token>,
+    state: Mutex<State>,
+    waiting: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    flight: Option<Flight>,
+    backoff: Option<Backoff>,
+    attempted_at: Option<Instant>,
+    generation: u64,
+    /// How often in a row a token born of a 401 was refused in its turn.
+    guard: u32,
+}
+
+/// What [`Slot::ask`] says.
+#[derive(Debug)]
+pub enum Asked {
+    /// Here it is.
+    Token(Arc<Token>),
+    /// It is being fetched. If that fails, the old one may still do.
+    Wait(Flight, Option<Arc<Token>>),
+    /// The last fetch failed, and it is too soon to try again.
+    NotNow(Backoff),
+}
+
+/// What [`Slot::reject`] says.
+#[derive(Debug)]
+pub enum Rejected {
+    /// There already is a newer one.
+    Newer(Arc<Token>),
+    /// The next one is being fetched.
+    Renewing(Flight),
+    /// The refused token was itself fetched because of a refusal: not again so soon.
+    Guarded,
+    /// The provider failed a moment ago: not now.
+    NotNow,
+}
+
+/// How a token is fetched: by whom, and how long its life may be.
+#[derive(Debug)]
+pub struct Fetch<F> {
+    /// The fetch itself. Not polled by whoever asks.
+    pub future: F,
+    /// What it runs on.
+    pub runtime: Handle,
+    /// Its time limit.
+    pub timeout: Duration,
+    /// The longest life that is believed.
+    pub max_lifetime: Option<Duration>,
+}
+
+impl Slot {
+    /// The token, if it needs nothing done about it. Takes no lock.
+    #[must_use]
+    pub fn fresh(&self, now: Instant) -> Option<Arc<Token>> {
+        let token = self.current.load_full()?;
+        (token.freshness(now) == Freshness::Fresh).then_some(token)
+    }
+
+    /// The token there is, however old.
+    #[must_use]
+    pub fn current(&self) -> Option<Arc<Token>> {
+        self.current.load_full()
+    }
+
+    /// The token, or what there is to wait for. `fetch` is called only if a fetch has to be started.
+    pub fn ask<F>(
+        self: &Arc<Self>,
+        now: Instant,
+        fetch: impl FnOnce(FetchReason) -> Fetch<F>,
+    ) -> Asked
+    where
+        F: Future<Output = Result<Grant, FetchError>> + Send + 'static,
+    {
+        let mut state = self.lock();
+        let token = self.current.load_full();
+        let freshness = token.as_ref().map(|token| token.freshness(now));
+        match (token, freshness) {
+            (Some(token), Some(Freshness::Fresh)) => Asked::Token(token),
+            (Some(token), Some(Freshness::Due)) => {
+                if state.flight.is_none() && !state.is_backing_off(now, false) {
+                    let _behind = self.launch(&mut state, now, FetchReason::Scheduled, fetch);
+                }
+                match &state.flight {
+                    // Refused by its upstream: the next one is better, if it comes.
+                    Some(flight) if token.is_rejected() => Asked::Wait(flight.clone(), Some(token)),
+                    _ => Asked::Token(token),
+                }
+            }
+            (token, _) => {
+                if let Some(flight) = &state.flight {
+                    return Asked::Wait(flight.clone(), None);
+                }
+                if let Some(backoff) = &state.backoff
+                    && now < backoff.until(true)
+                {
+                    return Asked::NotNow(backoff.clone());
+                }
+                let reason = if token.is_some() {
+                    FetchReason::Expired
+                } else {
+                    FetchReason::Startup
+                };
+                Asked::Wait(self.launch(&mut state, now, reason, fetch), None)
+            }
+        }
+    }
+
+    /// Tells that an upstream answered `refused` with 401. Names the token, not the slot: the second of two that tell
+    /// must not undo what was done for the first.
+    pub fn reject<F>(
+        self: &Arc<Self>,
+        refused: &Arc<Token>,
+        now: Instant,
+        fetch: impl FnOnce(FetchReason) -> Fetch<F>,
+    ) -> Rejected
+    where
+        F: Future<Output = Result<Grant, FetchError>> + Send + 'static,
+    {
+        let mut state = self.lock();
+        if let Some(current) = self.current.load_full()
+            && current.generation() > refused.generation()
+            && current.freshness(now) != Freshness::Expired
+        {
+            return Rejected::Newer(current);
+        }
+        if let Some(flight) = &state.flight {
+            refused.set_rejected();
+            return Rejected::Renewing(flight.clone());
+        }
+        if state.is_backing_off(now, false) {
+            return Rejected::NotNow;
+        }
+        if refused.is_accepted() || !refused.is_born_of_unauthorized() {
+            state.guard = 0;
+        } else if now < refused.life().issued_at + guard_time(state.guard) {
+            return Rejected::Guarded;
+        } else {
+            state.guard += 1;
+        }
+        refused.set_rejected();
+        Rejected::Renewing(self.launch(&mut state, now, FetchReason::Unauthorized, fetch))
+    }
+
+    /// Fetches whatever the token's state, unless a fetch is under way: then that one.
+    pub fn force<F>(
+        self: &Arc<Self>,
+        now: Instant,
+        fetch: impl FnOnce(FetchReason) -> Fetch<F>,
+    ) -> Flight
+    where
+        F: Future<Output = Result<Grant, FetchError>> + Send + 'static,
+    {
+        let mut state = self.lock();
+        match &state.flight {
+            Some(flight) => flight.clone(),
+            None => self.launch(&mut state, now, FetchReason::Forced, fetch),
+        }
+    }
+
+    /// Lets one more wait, unless `most` do. The place is free again when the guard is dropped.
+    #[must_use]
+    pub fn queue(&self, most: usize) -> Option<Waiting<'_>> {
+        let waiting = Waiting(&self.waiting);
+        (self.waiting.fetch_add(1, Ordering::Relaxed) < most).then_some(waiting)
+    }
+
+    /// The failures since the last success, if any.
+    #[must_use]
+    pub fn backoff(&self) -> Option<Backoff> {
+        self.lock().backoff.clone()
+    }
+
+    fn launch<F>(
+        self: &Arc<Self>,
+        state: &mut State,
+        now: Instant,
+        reason: FetchReason,
+        fetch: impl FnOnce(FetchReason) -> Fetch<F>,
+    ) -> Flight
+    where
+        F: Future<Output = Result<Grant, FetchError>> + Send + 'static,
+    {
+        let start_at = state.attempted_at.map_or(now, |last| now.max(last + FLOOR));
+        state.attempted_at = Some(start_at);
+        let fetch = fetch(reason);
+        let slot = Arc::clone(self);
+        let (future, timeout, longest) = (fetch.future, fetch.timeout, fetch.max_lifetime);
+        let landing = async move {
+            tokio::time::sleep_until(start_at).await;
+            // The life of a token counts from before it was asked for: what the network takes is lost, not won.
+            let (asked_at, asked) = (Instant::now(), SystemTime::now());
+            let fetched = tokio::time::timeout(timeout, AssertUnwindSafe(future).catch_unwind());
+            let granted = match fetched.await {
+                Ok(Ok(granted)) => granted,
+                Ok(Err(_panic)) => Err(FetchError::Unavailable {
+                    reason: "an internal error".into(),
+                    retry_after: None,
+                }),
+                Err(_elapsed) => Err(FetchError::Timeout { after: timeout }),
+            };
+            slot.land(
+                granted.map(|grant| {
+                    let life = Life::new(grant.lifetime, longest, asked_at, asked, fastrand::f64());
+                    (grant, life)
+                }),
+                reason,
+            )
+        };
+        // Spawned, so that the fetch outlives the request that started it.
+        let flight = fetch
+            .runtime
+            .spawn(landing)
+            .map(|landed| {
+                landed.unwrap_or_else(|_stopped| {
+                    Err(FetchError::Unavailable {
+                        reason: "pillion is stopping".into(),
+                        retry_after: None,
+                    })
+                })
+            })
+            .boxed()
+            .shared();
+        state.flight = Some(flight.clone());
+        flight
+    }
+
+    fn land(
+        &self,
+        granted: Result<(Grant, Life), FetchError>,
+        reason: FetchReason,
+    ) -> Result<Arc<Token>, FetchError> {
+        let mut state = self.lock();
+        state.flight = None;
+        let generation = state.generation + 1;
+        let token = granted
+            .and_then(|(grant, life)| Token::new(grant.token, generation, reason, life))
+            .map(Arc::new);
+        match &token {
+            Ok(token) => {
+                state.generation = generation;
+                state.backoff = None;
+                self.current.store(Some(Arc::clone(token)));
+            }
+            Err(error) => {
+                let failures = state.backoff.as_ref().map_or(0, |backoff| backoff.failures);
+                let now = Instant::now();
+                state.backoff = Some(Backoff::after(
+                    error.clone(),
+                    failures,
+                    now,
+                    fastrand::f64(),
+                ));
+            }
+        }
+        token
+    }
+
+    // A std mutex: held for a few assignments, never across an await, and not at all for a fresh token.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn is_backing_off(&self, now: Instant, wanted: bool) -> bool {
+        self.backoff
+            .as_ref()
+            .is_some_and(|backoff| now < backoff.until(wanted))
+    }
+}
+
+/// A place among those who wait for a token.
+#[derive(Debug)]
+pub struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The slots of one provider: its own, or one for each subject, of which the one unused for longest makes room.
+#[derive(Debug)]
+pub struct Slots {
+    own: Arc<Slot>,
+    subjects: Mutex<LruCache<Subject, Arc<Slot>>>,
+}
+
+impl Slots {
+    /// Slots for at most `capacity` subjects.
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
+        Self {
+            own: Arc::default(),
+            subjects: Mutex::new(LruCache::new(
+                NonZeroUsize::new(capacity).unwrap_or(NonZeroUsize::MIN),
+            )),
+        }
+    }
+
+    /// The slot of the process itself.
+    #[must_use]
+    pub const fn own(&self) -> &Arc<Slot> {
+        &self.own
+    }
+
+    /// The slot of this subject, made if there is none.
+    #[must_use]
+    pub fn of(&self, subject: &Subject) -> Arc<Slot> {
+        let mut subjects = self.lock();
+        if let Some(slot) = subjects.get(subject) {
+            return Arc::clone(slot);
+        }
+        let slot = Arc::<Slot>::default();
+        subjects.put(subject.clone(), Arc::clone(&slot));
+        slot
+    }
+
+    /// Every slot of a subject, without counting as use.
+    #[must_use]
+    pub fn subjects(&self) -> Vec<(Subject, Arc<Slot>)> {
+        let subjects = self.lock();
+        subjects
+            .iter()
+            .map(|(subject, slot)| (subject.clone(), Arc::clone(slot)))
+            .collect()
+    }
+
+    // A std mutex: held for a look-up, by requests of providers that have inputs.
+    fn lock(&self) -> MutexGuard<'_, LruCache<Subject, Arc<Slot>>> {
+        self.subjects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn guard_time(times: u32) -> Duration {
+    (GUARD_FIRST * (1 << times.min(8))).min(GUARD_MOST)
+}
+
+/// A token born of a 401 and refused at once is believed bad after this time, and after twice that the next time.
+const GUARD_FIRST: Duration = Duration::from_secs(30);
+const GUARD_MOST: Duration = Duration::from_mins(15);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,259 @@
+//! The life of a token: fresh, due, expired.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use http::HeaderValue;
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use crate::metrics::FetchReason;
+use crate::provider::secret::Secret;
+use crate::provider::{FetchError, Lifetime};
+
+/// An access token and the moments that matter in its life.
+pub struct Token {
+    secret: Secret,
+    bearer: HeaderValue,
+    generation: u64,
+    reason: FetchReason,
+    life: Life,
+    accepted: AtomicBool,
+    rejected: AtomicBool,
+}
+
+/// Where a token stands in its life.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Freshness {
+    /// Use it.
+    Fresh,
+    /// Use it, and fetch the next one.
+    Due,
+    /// Do not use it.
+    Expired,
+}
+
+impl Token {
+    /// A token of this generation, fetched for this reason.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be a field value.
+    pub fn new(
+        secret: Secret,
+        generation: u64,
+        reason: FetchReason,
+        life: Life,
+    ) -> Result<Self, FetchError> {
+        let bearer = Zeroizing::new(format!("Bearer {}", secret.reveal()));
+        let mut bearer = HeaderValue::from_str(&bearer)
+            .map_err(|_| FetchError::malformed("the token cannot be a header"))?;
+        bearer.set_sensitive(true);
+        Ok(Self {
+            secret,
+            bearer,
+            generation,
+            reason,
+            life,
+            accepted: AtomicBool::new(false),
+            rejected: AtomicBool::new(false),
+        })
+    }
+
+    /// `Bearer TOKEN` (RFC 6750 §2.1), rendered once.
+    #[must_use]
+    pub const fn bearer(&self) -> &HeaderValue {
+        &self.bearer
+    }
+
+    /// The token itself, for a route that writes it in another form.
+    #[must_use]
+    pub const fn secret(&self) -> &Secret {
+        &self.secret
+    }
+
+    /// Counts up with every token of the same subject.
+    #[must_use]
+    pub const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Its moments.
+    #[must_use]
+    pub const fn life(&self) -> &Life {
+        &self.life
+    }
+
+    /// How fresh it is. One that an upstream has refused is never more than due.
+    #[must_use]
+    pub fn freshness(&self, now: Instant) -> Freshness {
+        match self.life.freshness(now) {
+            Freshness::Fresh if self.rejected.load(Ordering::Relaxed) => Freshness::Due,
+            freshness => freshness,
+        }
+    }
+
+    /// An upstream has answered it with something else than 401.
+    pub fn accept(&self) {
+        // Read first: a line that every worker reads stays in every cache.
+        if !self.accepted.load(Ordering::Relaxed) {
+            self.accepted.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether an upstream has ever accepted it.
+    #[must_use]
+    pub fn is_accepted(&self) -> bool {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Whether it was fetched because another was refused.
+    #[must_use]
+    pub fn is_born_of_unauthorized(&self) -> bool {
+        self.reason == FetchReason::Unauthorized
+    }
+
+    pub(super) fn set_rejected(&self) {
+        self.rejected.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_rejected(&self) -> bool {
+        self.rejected.load(Ordering::Relaxed)
+    }
+}
+
+/// The value never reaches a log.
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Token")
+            .field("generation", &self.generation)
+            .field("life", &self.life)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The moments of a life, on the monotonic clock: whatever happens to the wall clock, a token ages as fast as we do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Life {
+    /// Counted from when it was asked for, which is before it was issued.
+    pub issued_at: Instant,
+    /// From here on the next one is fetched behind it.
+    pub due_at: Instant,
+    /// From here on it is not sent. Before what its provider says, so that it is good when it arrives. `None`: never.
+    pub expires_at: Option<Instant>,
+    /// When it was asked for, and what its provider says of its end, by the wall clock: for people and metrics only.
+    pub issued: SystemTime,
+    /// The end that its provider states.
+    pub stated_expiry: Option<SystemTime>,
+}
+
+impl Life {
+    /// The life of a token that was asked for at `asked_at`. `chance` from 0 to 1 spreads renewals of many processes.
+    #[must_use]
+    pub fn new(
+        lifetime: Lifetime,
+        longest: Option<Duration>,
+        asked_at: Instant,
+        asked: SystemTime,
+        chance: f64,
+    ) -> Self {
+        let length = match lifetime {
+            Lifetime::For(length) | Lifetime::Clamped(length) => length,
+            Lifetime::Unlimited { look_again } => {
+                return Self {
+                    issued_at: asked_at,
+                    due_at: asked_at + look_again,
+                    expires_at: None,
+                    issued: asked,
+                    stated_expiry: None,
+                };
+            }
+        };
+        let length = longest.map_or(length, |longest| length.min(longest));
+        let (due_after, ends_after) = if length < SHORT_LIFE {
+            (length.mul_f64(0.8 - 0.2 * chance), length.mul_f64(0.95))
+        } else {
+            // A third at the least: a token of just over a minute would be due at birth.
+            let due = length
+                .mul_f64(0.8)
+                .min(length - RENEWAL_LEAD)
+                .max(length / 3);
+            (due - length.mul_f64(0.1 * chance), length - EXPIRY_MARGIN)
+        };
+        Self {
+            issued_at: asked_at,
+            due_at: asked_at + due_after,
+            expires_at: Some(asked_at + ends_after),
+            issued: asked,
+            stated_expiry: asked.checked_add(length),
+        }
+    }
+
+    /// How fresh a token with this life is.
+    #[must_use]
+    pub fn freshness(&self, now: Instant) -> Freshness {
+        if now < self.due_at {
+            Freshness::Fresh
+        } else if self.expires_at.is_none_or(|end| now < end) {
+            Freshness::Due
+        } else {
+            Freshness::Expired
+        }
+    }
+}
+
+/// Below this a life is measured in shares of itself.
+const SHORT_LIFE: Duration = Duration::from_mins(1);
+/// The renewal of a longer life starts at least this long before its end.
+const RENEWAL_LEAD: Duration = Duration::from_mins(1);
+/// A token is not sent in the last moments of its life: it has to arrive, too.
+const EXPIRY_MARGIN: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn life(seconds: f64, chance: f64) -> (f64, f64) {
+        let now = Instant::now();
+        let lifetime = Lifetime::For(Duration::from_secs_f64(seconds));
+        let life = Life::new(lifetime, None, now, SystemTime::UNIX_EPOCH, chance);
+        let after = |at: Instant| (at - now).as_secs_f64();
+        (after(life.due_at), after(life.expires_at.unwrap()))
+    }
+
+    #[test]
+    fn a_token_is_due_at_four_fifths_or_a_minute_before_its_end_and_up_to_a_tenth_sooner() {
+        assert_eq!(life(3600.0, 0.0), (2880.0, 3590.0));
+        assert_eq!(life(3600.0, 1.0), (2520.0, 3590.0));
+        assert_eq!(life(200.0, 0.0), (140.0, 190.0));
+        assert_eq!(life(120.0, 0.0), (60.0, 110.0));
+    }
+
+    #[test]
+    fn a_short_life_is_measured_in_shares() {
+        assert_eq!(life(10.0, 0.0), (8.0, 9.5));
+        assert_eq!(life(10.0, 1.0), (6.0, 9.5));
+    }
+
+    #[test]
+    fn no_token_is_due_at_birth_and_each_is_due_before_it_expires() {
+        for tenths in 1..20_000 {
+            for chance in [0.0, 0.5, 1.0] {
+                let seconds = f64::from(tenths) / 10.0;
+                let (due, end) = life(seconds, chance);
+                assert!(due >= seconds * 0.2, "{seconds}: due at {due}");
+                assert!(due < end && end < seconds, "{seconds}: {due}, {end}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_longest_life_shortens_a_longer_one() {
+        let now = Instant::now();
+        let lifetime = Lifetime::For(Duration::from_secs(1000));
+        let longest = Some(Duration::from_secs(100));
+        let life = Life::new(lifetime, longest, now, SystemTime::UNIX_EPOCH, 0.0);
+        assert_eq!(life.expires_at.unwrap() - now, Duration::from_secs(90));
+    }
+}

@@ -1,0 +1,164 @@
+//! What can be told about tokens without telling a token.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::Tokens;
+use super::cache::Slot;
+use super::life::Freshness;
+
+/// One provider's tokens.
+#[derive(Clone, Debug, Serialize)]
+pub struct ProviderStatus {
+    /// As in the configuration.
+    pub name: String,
+    /// Its tokens, or the one place for it.
+    pub tokens: Vec<TokenStatus>,
+}
+
+/// One subject's token.
+#[derive(Clone, Debug, Serialize)]
+pub struct TokenStatus {
+    /// The subject, hashed with a key of this process; absent for the process itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// `none`, `fresh`, `due` or `expired`.
+    pub state: &'static str,
+    /// Counts up with every token.
+    pub generation: u64,
+    /// Since it was asked for.
+    pub age_seconds: Option<f64>,
+    /// Until its provider says that it ends; absent if it never does.
+    pub expires_in_seconds: Option<f64>,
+    /// Until the next one is fetched; negative if that should have happened.
+    pub renews_in_seconds: Option<f64>,
+    /// Since the last success.
+    pub consecutive_failures: u32,
+    /// Until the provider is asked again.
+    pub backoff_seconds: f64,
+    /// The last failure, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+}
+
+impl Tokens {
+    /// What there is to tell, with subjects hashed by `key`.
+    #[must_use]
+    pub fn status(&self, key: &RandomState, now: Instant) -> ProviderStatus {
+        let tokens = if self.provider.inputs.is_empty() {
+            vec![token_status(self.slots.own(), None, now)]
+        } else {
+            let subjects = self.slots.subjects();
+            subjects
+                .iter()
+                .map(|(subject, slot)| {
+                    let hash = format!("{:016x}", key.hash_one(subject));
+                    token_status(slot, Some(hash), now)
+                })
+                .collect()
+        };
+        ProviderStatus {
+            name: self.provider.name.as_ref().to_owned(),
+            tokens,
+        }
+    }
+
+    /// Brings the gauges up to date: what they say depends on the time of looking.
+    pub fn observe(&self, now: Instant) {
+        let mut view = View::default();
+        if self.provider.inputs.is_empty() {
+            view.look_at(self.slots.own(), now);
+        } else {
+            for (_, slot) in self.slots.subjects() {
+                view.look_at(&slot, now);
+            }
+        }
+        let metrics = &self.metrics;
+        metrics.tokens.set(view.tokens);
+        metrics.ready.set(i64::from(view.usable));
+        metrics
+            .expiration
+            .set(view.soonest_expiry.unwrap_or_default());
+        metrics.issued.set(view.newest_issue);
+        metrics.last_success.set(view.newest_issue);
+        metrics.consecutive_failures.set(i64::from(view.failures));
+        metrics.backoff.set(view.backoff.as_secs_f64());
+    }
+}
+
+#[derive(Default)]
+struct View {
+    tokens: i64,
+    usable: bool,
+    soonest_expiry: Option<f64>,
+    newest_issue: f64,
+    failures: u32,
+    backoff: Duration,
+}
+
+impl View {
+    fn look_at(&mut self, slot: &Slot, now: Instant) {
+        if let Some(token) = slot.current() {
+            self.tokens += 1;
+            self.usable |= token.freshness(now) != Freshness::Expired;
+            let life = token.life();
+            let expiry = life.stated_expiry.map_or(f64::INFINITY, unix_seconds);
+            self.soonest_expiry = Some(
+                self.soonest_expiry
+                    .map_or(expiry, |soonest| soonest.min(expiry)),
+            );
+            self.newest_issue = self.newest_issue.max(unix_seconds(life.issued));
+        }
+        if let Some(backoff) = slot.backoff() {
+            self.failures = self.failures.max(backoff.failures);
+            self.backoff = self
+                .backoff
+                .max(backoff.until(false).saturating_duration_since(now));
+        }
+    }
+}
+
+fn token_status(slot: &Slot, subject: Option<String>, now: Instant) -> TokenStatus {
+    let token = slot.current();
+    let backoff = slot.backoff();
+    let until = |at: Instant| signed_seconds(at, now);
+    TokenStatus {
+        subject,
+        state: match token.as_ref().map(|token| token.freshness(now)) {
+            None => "none",
+            Some(Freshness::Fresh) => "fresh",
+            Some(Freshness::Due) => "due",
+            Some(Freshness::Expired) => "expired",
+        },
+        generation: token.as_ref().map_or(0, |token| token.generation()),
+        age_seconds: token.as_ref().map(|token| -until(token.life().issued_at)),
+        expires_in_seconds: token.as_ref().and_then(|token| {
+            let end = token.life().stated_expiry?;
+            Some(unix_seconds(end) - unix_seconds(SystemTime::now()))
+        }),
+        renews_in_seconds: token.as_ref().map(|token| until(token.life().due_at)),
+        consecutive_failures: backoff.as_ref().map_or(0, |backoff| backoff.failures),
+        backoff_seconds: backoff.as_ref().map_or(0.0, |backoff| {
+            backoff
+                .until(false)
+                .saturating_duration_since(now)
+                .as_secs_f64()
+        }),
+        last_error: backoff.map(|backoff| backoff.error.to_string()),
+    }
+}
+
+fn signed_seconds(at: Instant, now: Instant) -> f64 {
+    at.checked_duration_since(now).map_or_else(
+        || -now.saturating_duration_since(at).as_secs_f64(),
+        |ahead| ahead.as_secs_f64(),
+    )
+}
+
+fn unix_seconds(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH)
+        .map_or(0.0, |since| since.as_secs_f64())
+}
