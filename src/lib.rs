@@ -1,1 +1,3 @@
 //! pillion.
+
+pub mod fake;

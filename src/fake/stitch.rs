@@ -1,0 +1,312 @@
+//! Stitch: client tokens from one host, a GraphQL API on another.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use http::header::{ALLOW, HeaderValue};
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::answer::{self, Answer};
+use super::bearer::bearer;
+use super::locked::Locked;
+use super::{
+    Authority, ClientAuth, Dialect, FakeError, Faults, HangUp, Received, Rules, Server,
+    TokenEndpoint, TokenStyle, Verdict,
+};
+
+/// Made up, and with everything in it that has to be escaped in a form.
+const CLIENT_ID: &str = "test-5f1a0f2e-8c1b-4d53-9d0a-6f2f5b3c7e11";
+const CLIENT_SECRET: &str = "made up: 100% of nothing & more+more=less/ü";
+
+/// The scopes of client tokens that Stitch documents.
+const SCOPES: [&str; 8] = [
+    "client_paymentrequest",
+    "client_bankaccountverification",
+    "client_imageupload",
+    "client_businesslookup",
+    "client_paymentauthorizationrequest",
+    "client_refund",
+    "client_disbursement",
+    "client_recurringpaymentconsentrequest",
+];
+
+/// Mutations of the API, and the scope that each needs.
+const MUTATIONS: [(&str, &str); 3] = [
+    (
+        "clientPaymentInitiationRequestCreate",
+        "client_paymentrequest",
+    ),
+    ("clientRefundInitiate", "client_refund"),
+    ("clientDisbursementCreate", "client_disbursement"),
+];
+
+/// Stitch, with its two hosts and one client.
+#[derive(Debug)]
+pub struct Stitch {
+    token_endpoint: TokenEndpoint,
+    api: Arc<Api>,
+    secure_server: Server,
+    api_server: Server,
+}
+
+impl Stitch {
+    /// The host of the token endpoint.
+    pub const SECURE_HOST: &str = "secure.stitch.money";
+    /// The host of the API.
+    pub const API_HOST: &str = "api.stitch.money";
+    /// The token endpoint, which is also the `audience` that a request must name.
+    pub const TOKEN_ENDPOINT: &str = "https://secure.stitch.money/connect/token";
+
+    /// Starts both hosts, with certificates of `authority` or without TLS.
+    ///
+    /// # Errors
+    ///
+    /// If a certificate cannot be made or a socket cannot be opened.
+    pub async fn start(authority: Option<&Authority>) -> Result<Self, FakeError> {
+        let tls = |host: &str| {
+            authority
+                .map(|authority| authority.server_config(&[host]))
+                .transpose()
+        };
+        let token_endpoint = TokenEndpoint::new(rules());
+        let api = Arc::new(Api::new(token_endpoint.clone()));
+        let (tokens, answering) = (token_endpoint.clone(), Arc::clone(&api));
+        let secure_server = Server::start(tls(Self::SECURE_HOST)?, move |request| {
+            let tokens = tokens.clone();
+            async move { answer_secure(&tokens, Received::read(request).await?).await }
+        })
+        .await?;
+        let api_server = Server::start(tls(Self::API_HOST)?, move |request| {
+            let api = Arc::clone(&answering);
+            async move { api.answer(&Received::read(request).await?).await }
+        })
+        .await?;
+        Ok(Self {
+            token_endpoint,
+            api,
+            secure_server,
+            api_server,
+        })
+    }
+
+    /// The client's id.
+    #[must_use]
+    pub fn client_id(&self) -> &str {
+        &self.token_endpoint.rules().client_id
+    }
+
+    /// The client's secret.
+    #[must_use]
+    pub fn client_secret(&self) -> &str {
+        &self.token_endpoint.rules().client_secret
+    }
+
+    /// The token endpoint.
+    #[must_use]
+    pub fn token_endpoint(&self) -> &TokenEndpoint {
+        &self.token_endpoint
+    }
+
+    /// What the API shall do wrong.
+    #[must_use]
+    pub fn api_faults(&self) -> &Faults {
+        &self.api.faults
+    }
+
+    /// The server of the token endpoint.
+    #[must_use]
+    pub fn secure_server(&self) -> &Server {
+        &self.secure_server
+    }
+
+    /// The server of the API.
+    #[must_use]
+    pub fn api_server(&self) -> &Server {
+        &self.api_server
+    }
+
+    /// How many mutations the API has carried out.
+    #[must_use]
+    pub fn mutations(&self) -> usize {
+        self.api.mutations.load(Ordering::Relaxed)
+    }
+
+    /// The status of the API's answer to a token it does not accept. Stitch's documentation leaves open whether that is 401 or 200; it is 401
+    /// until a test says otherwise.
+    pub fn answer_unauthenticated_with(&self, status: StatusCode) {
+        *self.api.unauthenticated.lock() = status;
+    }
+}
+
+fn rules() -> Rules {
+    Rules {
+        client_id: CLIENT_ID.to_owned(),
+        client_secret: CLIENT_SECRET.to_owned(),
+        client_auth: ClientAuth::ClientSecretPost,
+        audience: Some(Stitch::TOKEN_ENDPOINT.to_owned()),
+        scopes: SCOPES.map(str::to_owned).to_vec(),
+        default_scope: None,
+        lifetime: Duration::from_secs(3600),
+        lifetime_parameter: None,
+        token_style: TokenStyle::Reference,
+        dialect: Dialect::Stitch,
+    }
+}
+
+async fn answer_secure(tokens: &TokenEndpoint, request: Received) -> Result<Answer, HangUp> {
+    if !request.is_for(Stitch::SECURE_HOST) {
+        return Ok(answer::empty(StatusCode::MISDIRECTED_REQUEST));
+    }
+    match request.path() {
+        "/connect/token" => tokens.answer(request).await,
+        _ => Ok(answer::empty(StatusCode::NOT_FOUND)),
+    }
+}
+
+#[derive(Debug)]
+struct Api {
+    tokens: TokenEndpoint,
+    faults: Faults,
+    unauthenticated: Locked<StatusCode>,
+    nonces: Locked<HashSet<String>>,
+    mutations: AtomicUsize,
+}
+
+impl Api {
+    fn new(tokens: TokenEndpoint) -> Self {
+        let unauthenticated = Locked::new(StatusCode::UNAUTHORIZED);
+        Self {
+            tokens,
+            faults: Faults::default(),
+            unauthenticated,
+            nonces: Locked::default(),
+            mutations: AtomicUsize::new(0),
+        }
+    }
+
+    async fn answer(&self, request: &Received) -> Result<Answer, HangUp> {
+        if let Some(wrong) = self.faults.meet(|| self.unauthenticated()).await? {
+            return Ok(wrong);
+        }
+        if !request.is_for(Stitch::API_HOST) {
+            return Ok(answer::empty(StatusCode::MISDIRECTED_REQUEST));
+        }
+        if request.path() != "/graphql" {
+            return Ok(answer::empty(StatusCode::NOT_FOUND));
+        }
+        if request.method != Method::POST {
+            return Ok(only_post());
+        }
+        let verdict = bearer(request).map_or(Verdict::Unknown, |token| self.tokens.is_good(token));
+        if !verdict.is_good() {
+            return Ok(self.unauthenticated());
+        }
+        let is_json = request.media_type().as_deref() == Some("application/json");
+        let document = request.json().filter(|_| is_json).unwrap_or_default();
+        let Some(query) = document.get("query").and_then(Value::as_str) else {
+            return Ok(not_graphql());
+        };
+        Ok(self.execute(query, &document, &verdict))
+    }
+
+    fn execute(&self, query: &str, document: &Value, verdict: &Verdict) -> Answer {
+        let Some((mutation, scope)) = MUTATIONS
+            .into_iter()
+            .find(|(mutation, _)| query.contains(mutation))
+        else {
+            return answer::json(
+                StatusCode::OK,
+                &json!({ "data": { "client": { "__typename": "Client", "id": CLIENT_ID } } }),
+            );
+        };
+        if !verdict.allows(scope) {
+            return answer::json(StatusCode::OK, &forbidden(mutation, scope));
+        }
+        if let Some(nonce) = document
+            .pointer("/variables/input/nonce")
+            .and_then(Value::as_str)
+            && !self.nonces.lock().insert(nonce.to_owned())
+        {
+            return answer::json(StatusCode::OK, &duplicate(mutation));
+        }
+        let number = self.mutations.fetch_add(1, Ordering::Relaxed) + 1;
+        answer::json(
+            StatusCode::OK,
+            &json!({ "data": { (mutation): result(mutation, number, document) } }),
+        )
+    }
+
+    /// Word for word from Stitch's documentation: `extensions` at the top, and no `data`.
+    fn unauthenticated(&self) -> Answer {
+        let status = *self.unauthenticated.lock();
+        let message = "UNAUTHENTICATED: Token is expired or malformed";
+        answer::json(
+            status,
+            &json!({ "errors": [{ "message": message }], "extensions": { "code": "UNAUTHENTICATED" } }),
+        )
+    }
+}
+
+fn result(mutation: &str, number: usize, document: &Value) -> Value {
+    let id = format!("made-up-{number}");
+    match mutation {
+        "clientPaymentInitiationRequestCreate" => {
+            let url = format!(
+                "https://{}/connect/payment-request/{id}",
+                Stitch::SECURE_HOST
+            );
+            let amount = document
+                .pointer("/variables/input/amount")
+                .cloned()
+                .unwrap_or_else(|| json!({ "quantity": "1.00", "currency": "ZAR" }));
+            json!({ "paymentInitiationRequest": { "id": id, "url": url, "amount": amount } })
+        }
+        "clientRefundInitiate" => {
+            json!({ "refund": { "id": id, "status": { "__typename": "RefundPending" } } })
+        }
+        _ => {
+            json!({ "disbursement": { "id": id, "status": { "__typename": "DisbursementPending" } } })
+        }
+    }
+}
+
+/// A missing scope is a 200 with what data there is.
+fn forbidden(mutation: &str, scope: &str) -> Value {
+    json!({
+        "errors": [{
+            "message": format!("Token is missing the following scope: {scope}"),
+            "locations": [{ "line": 1, "column": 1 }],
+            "path": [mutation],
+            "extensions": { "code": "FORBIDDEN", "missingScopes": [scope] },
+        }],
+        "data": { (mutation): null },
+    })
+}
+
+/// The code is Stitch's; the message is our guess.
+fn duplicate(mutation: &str) -> Value {
+    json!({
+        "errors": [{ "message": "The nonce was used before", "path": [mutation], "extensions": { "code": "NONCE_DUPLICATE" } }],
+        "data": { (mutation): null },
+    })
+}
+
+/// Our guess: Stitch documents no answer to a request that is not GraphQL.
+fn not_graphql() -> Answer {
+    let message = "The request must be a JSON document with a query";
+    answer::json(
+        StatusCode::BAD_REQUEST,
+        &json!({ "errors": [{ "message": message, "extensions": { "code": "BAD_REQUEST" } }] }),
+    )
+}
+
+fn only_post() -> Answer {
+    let mut answer = answer::empty(StatusCode::METHOD_NOT_ALLOWED);
+    answer
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static("POST"));
+    answer
+}

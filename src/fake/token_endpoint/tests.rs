@@ -1,0 +1,1 @@
+//! What a token endpoint refuses, and how.
