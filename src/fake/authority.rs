@@ -69,7 +69,8 @@ impl Authority {
         self.server_config_with(names, WebPkiClientVerifier::no_client_auth())
     }
 
-    /// The same, but a client without a certificate of this authority is turned away in the handshake.
+    /// The same, but a client without a certificate of this authority is turned away in the
+    /// handshake.
     ///
     /// # Errors
     ///
@@ -82,7 +83,8 @@ impl Authority {
         self.server_config_with(names, verifier)
     }
 
-    /// A certificate with which a client called `name` can present itself to a [`Self::mutual_server_config`].
+    /// A certificate with which a client called `name` can present itself to a
+    /// [`Self::mutual_server_config`].
     ///
     /// # Errors
     ///
@@ -149,4 +151,89 @@ fn named(common_name: &str) -> DistinguishedName {
     let mut name = DistinguishedName::new();
     name.push(DnType::CommonName, common_name);
     name
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+    use rustls::pki_types::pem::PemObject;
+    use rustls::{ClientConfig, SupportedProtocolVersion, version};
+
+    use super::super::client::{Client, roots};
+    use super::super::{Server, answer};
+    use super::*;
+
+    const HOST: &str = "api.example";
+
+    async fn server(tls: Arc<ServerConfig>) -> Server {
+        Server::start(Some(tls), async |_| {
+            Ok(answer::empty(StatusCode::NO_CONTENT))
+        })
+        .await
+        .unwrap()
+    }
+
+    fn client(
+        authority: &Authority,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> ClientConfig {
+        let builder = ClientConfig::builder_with_provider(provider());
+        builder
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_root_certificates(roots(authority))
+            .with_no_client_auth()
+    }
+
+    #[tokio::test]
+    async fn a_client_that_trusts_the_authority_trusts_its_servers() {
+        let authority = Authority::new().unwrap();
+        let server = server(authority.server_config(&[HOST, "127.0.0.1"]).unwrap()).await;
+        for version in [&version::TLS12, &version::TLS13] {
+            for name in [HOST, "127.0.0.1"] {
+                let client =
+                    Client::with_config(client(&authority, &[version]), name, server.address());
+                assert_eq!(
+                    client.send("GET", "/", &[], "").await.unwrap().status,
+                    204,
+                    "{name} {version:?}"
+                );
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn another_name_and_another_authority_are_not_trusted() {
+        let authority = Authority::new().unwrap();
+        let server = server(authority.server_config(&[HOST]).unwrap()).await;
+        let other = Client::trusting(&authority, "other.example", server.address());
+        other.send("GET", "/", &[], "").await.unwrap_err();
+        let stranger = Client::trusting(&Authority::new().unwrap(), HOST, server.address());
+        stranger.send("GET", "/", &[], "").await.unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn a_server_can_insist_on_a_client_certificate() {
+        let authority = Authority::new().unwrap();
+        let server = server(authority.mutual_server_config(&[HOST]).unwrap()).await;
+        Client::trusting(&authority, HOST, server.address())
+            .send("GET", "/", &[], "")
+            .await
+            .unwrap_err();
+        let ClientCertificate {
+            certificate_pem,
+            key_pem,
+        } = authority.client_certificate("pillion").unwrap();
+        let config = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots(&authority))
+            .with_client_auth_cert(
+                vec![CertificateDer::from_pem_slice(certificate_pem.as_bytes()).unwrap()],
+                PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).unwrap(),
+            )
+            .unwrap();
+        let client = Client::with_config(config, HOST, server.address());
+        assert_eq!(client.send("GET", "/", &[], "").await.unwrap().status, 204);
+    }
 }

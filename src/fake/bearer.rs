@@ -2,7 +2,8 @@
 
 use super::received::Received;
 
-/// The bearer token of `request`: in exactly one `Authorization` field, in the right alphabet, and nowhere else.
+/// The bearer token of `request`: in exactly one `Authorization` field, in the right alphabet, and
+/// nowhere else.
 ///
 /// A second field, a token in the query, or anything around the token makes it no token at all.
 pub(super) fn bearer(request: &Received) -> Option<&str> {

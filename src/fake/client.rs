@@ -1,4 +1,5 @@
-//! The smallest client that can talk to a fake over a real socket; one connection a request, head written by hand.
+//! The smallest client that can talk to a fake over a real socket; one connection a request, head
+//! written by hand.
 
 use std::error::Error;
 use std::io;

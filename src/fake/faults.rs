@@ -21,7 +21,8 @@ use super::server::HangUp;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Fault {
-    /// This answer instead of the right one; see [`Fault::status`], [`Fault::json`], [`Fault::raw`].
+    /// This answer instead of the right one; see [`Fault::status`], [`Fault::json`],
+    /// [`Fault::raw`].
     Answer {
         /// Its status.
         status: StatusCode,
@@ -84,7 +85,8 @@ impl Fault {
     }
 }
 
-/// The handle with which a test, or the demo, tells one endpoint what to do wrong. Clones tell the same endpoint.
+/// The handle with which a test, or the demo, tells one endpoint what to do wrong. Clones tell the
+/// same endpoint.
 #[derive(Debug, Clone, Default)]
 pub struct Faults(Arc<Locked<Orders>>);
 
@@ -123,7 +125,8 @@ impl Faults {
         orders.once.pop_front().or_else(|| orders.always.clone())
     }
 
-    /// The wrong answer to this request, or nothing if it shall get the right one. `unauthorized` are the endpoint's own words.
+    /// The wrong answer to this request, or nothing if it shall get the right one. `unauthorized`
+    /// are the endpoint's own words.
     pub(super) async fn meet(
         &self,
         unauthorized: impl FnOnce() -> Answer,

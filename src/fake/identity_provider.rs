@@ -8,7 +8,8 @@ use rustls::ServerConfig;
 use super::answer;
 use super::{FakeError, Received, Rules, Server, TokenEndpoint};
 
-/// An authorization server of nobody in particular: a [`TokenEndpoint`] at `/token`, and nothing else.
+/// An authorization server of nobody in particular: a [`TokenEndpoint`] at `/token`, and nothing
+/// else.
 #[derive(Debug)]
 pub struct IdentityProvider {
     endpoint: TokenEndpoint,

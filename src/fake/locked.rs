@@ -2,7 +2,8 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// A mutex that outlives a panic: a test that fails while it looks at a fake reports its own failure, not a poisoned lock.
+/// A mutex that outlives a panic: a test that fails while it looks at a fake reports its own
+/// failure, not a poisoned lock.
 #[derive(Debug, Default)]
 pub(super) struct Locked<T>(Mutex<T>);
 

@@ -1,11 +1,16 @@
-//! The stage: stand-ins for the systems that pillion talks to, for `pillion demo` and for the tests.
+//! The stage: stand-ins for the systems that pillion talks to, for `pillion demo` and for the
+//! tests.
 //!
-//! Each is a real server on a real socket, on port 0 of the loopback address, and as strict as what it stands in for: a mistake that the real
-//! system would refuse is refused here, in the real system's words. Nothing here uses the rest of pillion, so that a stand-in cannot share a
-//! mistake with what it judges. Where the real system's answer is not known to the public, a comment says that the answer is our guess.
+//! Each is a real server on a real socket, on port 0 of the loopback address, and as strict as what
+//! it stands in for: a mistake that the real system would refuse is refused here, in the real
+//! system's words. Nothing here uses the rest of pillion, so that a stand-in cannot share a mistake
+//! with what it judges. Where the real system's answer is not known to the public, a comment says
+//! that the answer is our guess.
 //!
-//! * [`Systems`]: everything the demo needs, started at once: [`Stitch`], [`Forage`], and the [`Authority`] whose certificates they show.
-//! * [`IdentityProvider`] and [`Upstream`]: the same for tests, without the habits of one company. The first is a [`TokenEndpoint`] with a server.
+//! * [`Systems`]: everything the demo needs, started at once: [`Stitch`], [`Forage`], and the
+//!   [`Authority`] whose certificates they show.
+//! * [`IdentityProvider`] and [`Upstream`]: the same for tests, without the habits of one company.
+//!   The first is a [`TokenEndpoint`] with a server.
 //! * [`Faults`]: what an endpoint shall do wrong, and when. [`Received`]: what it was sent.
 //! * [`Server`]: the sockets below all of them; it counts, and it can disappear and come back.
 //!
@@ -93,7 +98,8 @@ impl Systems {
         })
     }
 
-    /// Where each `host:port` of the real systems is found on this stage: the lines of `resolve` in a configuration.
+    /// Where each `host:port` of the real systems is found on this stage: the lines of `resolve` in
+    /// a configuration.
     #[must_use]
     pub fn resolve(&self) -> Vec<(String, SocketAddr)> {
         vec![
@@ -110,5 +116,34 @@ impl Systems {
                 self.forage.server().address(),
             ),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::client::Client;
+    use super::*;
+
+    fn shared<T: Send + Sync>(_: &T) {}
+
+    #[tokio::test]
+    async fn every_host_is_found_and_shows_a_certificate_of_the_authority() {
+        let systems = Systems::start().await.unwrap();
+        shared(&systems);
+        let resolve = systems.resolve();
+        assert_eq!(resolve.len(), 3);
+        for (authority, address) in resolve {
+            let host = authority.strip_suffix(":443").unwrap();
+            let client = Client::trusting(&systems.authority, host, address);
+            assert_eq!(
+                client
+                    .send("GET", "/nothing", &[], "")
+                    .await
+                    .unwrap()
+                    .status,
+                404,
+                "{host}"
+            );
+        }
     }
 }

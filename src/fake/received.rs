@@ -76,7 +76,8 @@ impl Received {
             .map(|(_, value)| value.as_str())
     }
 
-    /// The value of the field `name`, if it came exactly once: a repeated field that must not be repeated is as bad as none.
+    /// The value of the field `name`, if it came exactly once: a repeated field that must not be
+    /// repeated is as bad as none.
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&str> {
         let mut values = self.fields.iter().filter(|(field, _)| field == name);
@@ -107,7 +108,8 @@ impl Received {
         Some(media_type.trim_end().to_ascii_lowercase())
     }
 
-    /// Whether the sender meant `host`. An address of this machine is also right: that is how a test without TLS finds a fake.
+    /// Whether the sender meant `host`. An address of this machine is also right: that is how a
+    /// test without TLS finds a fake.
     pub(super) fn is_for(&self, host: &str) -> bool {
         let Some(value) = self.field("host") else {
             return false;

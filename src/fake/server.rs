@@ -53,7 +53,8 @@ enum Order {
 }
 
 impl Server {
-    /// Starts a server on a free port; with `tls`, it speaks nothing else. `handler` sees each request before its body has come.
+    /// Starts a server on a free port; with `tls`, it speaks nothing else. `handler` sees each
+    /// request before its body has come.
     ///
     /// # Errors
     ///
@@ -111,7 +112,8 @@ impl Server {
         self.counts.requests.load(Ordering::Relaxed)
     }
 
-    /// Closes every connection that is open now, in the middle of whatever it carries; new ones are welcome.
+    /// Closes every connection that is open now, in the middle of whatever it carries; new ones are
+    /// welcome.
     ///
     /// # Errors
     ///
@@ -272,6 +274,71 @@ async fn accept(listener: Option<&TcpListener>) -> TcpStream {
             Ok((stream, _)) if stream.set_nodelay(true).is_ok() => return stream,
             Ok(_) => {} // already closed again
             Err(_) => tokio::time::sleep(Duration::from_millis(10)).await, // out of descriptors, say; others will be closed
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+
+    use super::super::answer;
+    use super::super::client::Client;
+    use super::*;
+
+    async fn server() -> Server {
+        Server::start(None, async |_| Ok(answer::empty(StatusCode::NO_CONTENT)))
+            .await
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn it_counts_connections_and_requests() {
+        let server = server().await;
+        let client = Client::plain(server.address());
+        client.send("GET", "/", &[], "").await.unwrap();
+        client.send("GET", "/", &[], "").await.unwrap();
+        assert_eq!((server.connections(), server.requests()), (2, 2));
+    }
+
+    #[tokio::test]
+    async fn it_can_disappear_and_come_back() {
+        let server = server().await;
+        let client = Client::plain(server.address());
+        let waiting = TcpStream::connect(server.address()).await.unwrap();
+        while server.open_connections() == 0 {
+            tokio::task::yield_now().await;
+        }
+        server.leave().await.unwrap();
+        assert_eq!(server.open_connections(), 0);
+        waiting.readable().await.unwrap();
+        assert_eq!(waiting.try_read(&mut [0]).unwrap(), 0);
+        client.send("GET", "/", &[], "").await.unwrap_err();
+        server.come_back().await.unwrap();
+        assert_eq!(client.send("GET", "/", &[], "").await.unwrap().status, 204);
+    }
+
+    #[tokio::test]
+    async fn connections_are_closed_when_ordered() {
+        let server = server().await;
+        let mut streams = Vec::new();
+        for _ in 0..100 {
+            streams.push(TcpStream::connect(server.address()).await.unwrap());
+        }
+        while server.open_connections() < streams.len() {
+            tokio::task::yield_now().await;
+        }
+        server.close_connections().await.unwrap();
+        assert_eq!((server.connections(), server.open_connections()), (100, 0));
+    }
+
+    #[tokio::test]
+    async fn it_stops_when_it_is_dropped() {
+        let server = server().await;
+        let address = server.address();
+        drop(server);
+        while TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
         }
     }
 }

@@ -30,7 +30,8 @@ const CHUNK: Bytes = Bytes::from_static(&[b'x'; 1024]);
 /// The longest frame of `/bytes/{n}`.
 const FRAME: Bytes = Bytes::from_static(&[b'x'; 16 * 1024]);
 
-/// An upstream: whoever may not come in gets a 401 (RFC 6750), whoever may is told what was received.
+/// An upstream: whoever may not come in gets a 401 (RFC 6750), whoever may is told what was
+/// received.
 ///
 /// | path | answer |
 /// |---|---|
@@ -151,7 +152,8 @@ impl Upstream {
         self.site.refusals.load(Ordering::Relaxed)
     }
 
-    /// Whether a refusal comes as soon as the head has been read, while the body may still be on its way; such a body is not remembered.
+    /// Whether a refusal comes as soon as the head has been read, while the body may still be on
+    /// its way; such a body is not remembered.
     pub fn refuse_early(&self, early: bool) {
         self.site.refuses_early.store(early, Ordering::Relaxed);
     }

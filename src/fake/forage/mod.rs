@@ -1,8 +1,11 @@
-//! Forage's sandbox: authentication tokens, session tokens made from them, and an API that takes either.
+//! Forage's sandbox: authentication tokens, session tokens made from them, and an API that takes
+//! either.
 
 mod api;
 mod refusal;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -17,7 +17,8 @@ use crate::fake::digest::hmac_sha256;
 use crate::fake::locked::Locked;
 use crate::fake::{Faults, HangUp, Received, TokenEndpoint, Verdict};
 
-/// The scope of an authentication token that session tokens are made from, and that the API asks for.
+/// The scope of an authentication token that session tokens are made from, and that the API asks
+/// for.
 const SCOPE: &str = "pinpad_only";
 
 /// What every session token begins with: the environment, and the beginning of a JWT.
@@ -114,7 +115,8 @@ impl Sessions {
         Ok(answer::json(StatusCode::OK, &json!({ "token": token })))
     }
 
-    /// Whether `request` carries a token, of either kind, that may do business for the merchant it names.
+    /// Whether `request` carries a token, of either kind, that may do business for the merchant it
+    /// names.
     pub(super) fn check(&self, request: &Received) -> Result<(), Refusal> {
         let token = bearer(request).ok_or(Refusal::Token)?;
         if !token.starts_with(PREFIX) {
@@ -177,8 +179,8 @@ impl Sessions {
     }
 }
 
-/// The merchant that a request names: seven digits, ten letters and digits, or `mid/` and an id. Forage's documentation of all three leaves
-/// too much open to refuse any value.
+/// The merchant that a request names: seven digits, ten letters and digits, or `mid/` and an id.
+/// Forage's documentation of all three leaves too much open to refuse any value.
 fn merchant(request: &Received) -> Result<&str, Refusal> {
     request
         .field("merchant-account")

@@ -1,6 +1,7 @@
 //! `application/x-www-form-urlencoded`, read with a strict eye.
 
-/// The parameters of a form. What no encoder writes is not a form: a raw blank, a byte above ASCII, half an escape, bytes that are not UTF-8.
+/// The parameters of a form. What no encoder writes is not a form: a raw blank, a byte above ASCII,
+/// half an escape, bytes that are not UTF-8.
 pub(super) fn parse(body: &[u8]) -> Option<Vec<(String, String)>> {
     let body = std::str::from_utf8(body).ok()?;
     let pairs = body.split('&').filter(|pair| !pair.is_empty());
@@ -15,7 +16,8 @@ fn decode(text: &str) -> Option<String> {
     decode_with(text, |byte| byte.is_ascii_graphic())
 }
 
-/// Decodes an id or a secret in front of base64 (RFC 6749 §2.3.1). What has to be escaped must be: a raw `+` or `%` would mean something else.
+/// Decodes an id or a secret in front of base64 (RFC 6749 §2.3.1). What has to be escaped must be:
+/// a raw `+` or `%` would mean something else.
 pub(super) fn decode_credential(text: &str) -> Option<String> {
     decode_with(text, |byte| {
         byte.is_ascii_alphanumeric() || b"*-._~".contains(&byte)

@@ -112,7 +112,8 @@ fn present(rules: &Rules, request: &Received, parameters: &Parameters) -> Result
     }
 }
 
-/// Id and secret of the one `Authorization: Basic`. The base64 must be the canonical one, with its padding.
+/// Id and secret of the one `Authorization: Basic`. The base64 must be the canonical one, with its
+/// padding.
 fn basic(request: &Received) -> Option<(String, String)> {
     let (scheme, credentials) = request.field("authorization")?.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {

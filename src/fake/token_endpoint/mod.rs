@@ -144,7 +144,8 @@ impl TokenEndpoint {
         *self.0.lifetime.lock() = lifetime;
     }
 
-    /// Answers with a token are passed through `amend` from now on: `expires_in` as a string, no `expires_in` at all, another `token_type`.
+    /// Answers with a token are passed through `amend` from now on: `expires_in` as a string, no
+    /// `expires_in` at all, another `token_type`.
     pub fn amend_answers(&self, amend: impl Fn(&mut Map<String, Value>) + Send + Sync + 'static) {
         *self.0.amend.lock() = Arc::new(amend);
     }

@@ -60,7 +60,8 @@ impl Refusal {
             (Self::Method | Self::Malformed(_), _) | (Self::Missing(_), Dialect::Rfc6749) => {
                 "invalid_request"
             }
-            // Stitch's page on errors names it for a client's request that lacks a parameter. That a wrong audience counts as none is our guess.
+            // Stitch's page on errors names it for a client's request that lacks a parameter. That
+            // a wrong audience counts as none is our guess.
             (Self::Missing(_) | Self::Audience, Dialect::Stitch) => "invalid_grant",
             (Self::Audience, Dialect::Rfc6749) => "invalid_target", // RFC 8707 §2
             (Self::Client { .. }, _) => "invalid_client",

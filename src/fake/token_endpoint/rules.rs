@@ -63,12 +63,14 @@ pub enum TokenStyle {
 pub enum Dialect {
     /// As RFC 6749 §5.2 has it.
     Rfc6749,
-    /// As Stitch documents it: always 400, one member, and `invalid_grant` where something is missing.
+    /// As Stitch documents it: always 400, one member, and `invalid_grant` where something is
+    /// missing.
     Stitch,
 }
 
 impl Rules {
-    /// An endpoint by the book: `client_secret_basic`, the scopes `read` (the default) and `write`, an hour of life.
+    /// An endpoint by the book: `client_secret_basic`, the scopes `read` (the default) and `write`,
+    /// an hour of life.
     #[must_use]
     pub fn by_the_book(client_id: &str, client_secret: &str) -> Self {
         Self {
@@ -96,7 +98,8 @@ impl std::fmt::Debug for Rules {
 }
 
 impl TokenStyle {
-    /// A token that was never seen before. It only has to look unguessable: it opens nothing but the fake that made it.
+    /// A token that was never seen before. It only has to look unguessable: it opens nothing but
+    /// the fake that made it.
     pub(super) fn token(self) -> String {
         match self {
             Self::Reference => repeat_with(url_safe).take(43).collect(),
