@@ -251,7 +251,7 @@ where
         handler(request)
     });
     http1::Builder::new()
-        .header_read_timeout(None) // idle connections stay open until the client, or an order, closes them
+        .header_read_timeout(None) // an idle connection stays open until somebody closes it
         .max_headers(MAX_FIELDS)
         .serve_connection(TokioIo::new(stream), service)
         .await
@@ -273,7 +273,8 @@ async fn accept(listener: Option<&TcpListener>) -> TcpStream {
         match listener.accept().await {
             Ok((stream, _)) if stream.set_nodelay(true).is_ok() => return stream,
             Ok(_) => {} // already closed again
-            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await, // out of descriptors, say; others will be closed
+            // Out of descriptors, say; others will be closed.
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
         }
     }
 }

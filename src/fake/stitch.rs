@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::answer::{self, Answer};
 use super::bearer::bearer;
 use super::locked::Locked;
+use super::recent::Recent;
 use super::{
     Authority, ClientAuth, Dialect, FakeError, Faults, HangUp, Received, Rules, Server,
     TokenEndpoint, TokenStyle, Verdict,
@@ -42,6 +43,9 @@ const MUTATIONS: [(&str, &str); 3] = [
     ("clientRefundInitiate", "client_refund"),
     ("clientDisbursementCreate", "client_disbursement"),
 ];
+
+/// From this many remembered nonces on, all are forgotten.
+const MANY_NONCES: usize = 10_000;
 
 /// Stitch, with its two hosts and one client.
 #[derive(Debug)]
@@ -128,6 +132,12 @@ impl Stitch {
         &self.api_server
     }
 
+    /// The newest requests to the API, oldest first, whatever became of them.
+    #[must_use]
+    pub fn api_requests(&self) -> Vec<Received> {
+        self.api.requests.to_vec()
+    }
+
     /// How many mutations the API has carried out.
     #[must_use]
     pub fn mutations(&self) -> usize {
@@ -171,6 +181,7 @@ struct Api {
     tokens: TokenEndpoint,
     faults: Faults,
     unauthenticated: Locked<StatusCode>,
+    requests: Recent,
     nonces: Locked<HashSet<String>>,
     mutations: AtomicUsize,
 }
@@ -182,12 +193,14 @@ impl Api {
             tokens,
             faults: Faults::default(),
             unauthenticated,
+            requests: Recent::default(),
             nonces: Locked::default(),
             mutations: AtomicUsize::new(0),
         }
     }
 
     async fn answer(&self, request: &Received) -> Result<Answer, HangUp> {
+        self.requests.push(request.clone());
         if let Some(wrong) = self.faults.meet(|| self.unauthenticated()).await? {
             return Ok(wrong);
         }
@@ -228,7 +241,7 @@ impl Api {
         if let Some(nonce) = document
             .pointer("/variables/input/nonce")
             .and_then(Value::as_str)
-            && !self.nonces.lock().insert(nonce.to_owned())
+            && !self.is_new(nonce)
         {
             return answer::json(StatusCode::OK, &duplicate(mutation));
         }
@@ -239,13 +252,24 @@ impl Api {
         )
     }
 
+    fn is_new(&self, nonce: &str) -> bool {
+        let mut nonces = self.nonces.lock();
+        if nonces.len() >= MANY_NONCES {
+            nonces.clear();
+        }
+        nonces.insert(nonce.to_owned())
+    }
+
     /// Word for word from Stitch's documentation: `extensions` at the top, and no `data`.
     fn unauthenticated(&self) -> Answer {
         let status = *self.unauthenticated.lock();
         let message = "UNAUTHENTICATED: Token is expired or malformed";
         answer::json(
             status,
-            &json!({ "errors": [{ "message": message }], "extensions": { "code": "UNAUTHENTICATED" } }),
+            &json!({
+                "errors": [{ "message": message }],
+                "extensions": { "code": "UNAUTHENTICATED" },
+            }),
         )
     }
 }
@@ -265,10 +289,12 @@ fn result(mutation: &str, number: usize, document: &Value) -> Value {
             json!({ "paymentInitiationRequest": { "id": id, "url": url, "amount": amount } })
         }
         "clientRefundInitiate" => {
-            json!({ "refund": { "id": id, "status": { "__typename": "RefundPending" } } })
+            let status = json!({ "__typename": "RefundPending" });
+            json!({ "refund": { "id": id, "status": status } })
         }
         _ => {
-            json!({ "disbursement": { "id": id, "status": { "__typename": "DisbursementPending" } } })
+            let status = json!({ "__typename": "DisbursementPending" });
+            json!({ "disbursement": { "id": id, "status": status } })
         }
     }
 }
@@ -289,7 +315,11 @@ fn forbidden(mutation: &str, scope: &str) -> Value {
 /// The code is Stitch's; the message is our guess.
 fn duplicate(mutation: &str) -> Value {
     json!({
-        "errors": [{ "message": "The nonce was used before", "path": [mutation], "extensions": { "code": "NONCE_DUPLICATE" } }],
+        "errors": [{
+            "message": "The nonce was used before",
+            "path": [mutation],
+            "extensions": { "code": "NONCE_DUPLICATE" },
+        }],
         "data": { (mutation): null },
     })
 }
@@ -316,7 +346,10 @@ mod tests {
     use super::super::client::{Client, Reply};
     use super::*;
 
-    const CREATE: &str = r#"{"query":"mutation($input: CreateInput!) { clientPaymentInitiationRequestCreate(input: $input) { paymentInitiationRequest { id url } } }","variables":{"input":{"nonce":"n-1"}}}"#;
+    const CREATE: &str = r#"{
+        "query": "mutation($input: Input!) { clientPaymentInitiationRequestCreate(input: $input) }",
+        "variables": { "input": { "nonce": "n-1" } }
+    }"#;
     const JSON: (&str, &str) = ("content-type", "application/json");
 
     /// What it shows, the target, and the fields.
@@ -383,7 +416,10 @@ mod tests {
     }
 
     fn unauthenticated() -> Value {
-        json!({ "errors": [{ "message": "UNAUTHENTICATED: Token is expired or malformed" }], "extensions": { "code": "UNAUTHENTICATED" } })
+        json!({
+            "errors": [{ "message": "UNAUTHENTICATED: Token is expired or malformed" }],
+            "extensions": { "code": "UNAUTHENTICATED" },
+        })
     }
 
     #[tokio::test]

@@ -38,12 +38,12 @@ const FRAME: Bytes = Bytes::from_static(&[b'x'; 16 * 1024]);
 /// | `/status/{code}` | this status, without a body |
 /// | `/bytes/{n}` | `n` bytes with a `Content-Length` |
 /// | `/stream/{n}` | `n` chunks of 1 KiB; with `?every=10`, ten milliseconds apart |
-/// | `/trailers` | a chunked body and the trailer field `x-checksum: abc`; only for a request with `TE: trailers` |
+/// | `/trailers` | chunks, then `x-checksum: abc` if the request has `TE: trailers` |
 /// | `/redirect` | 307 to another host |
 /// | `/cookies` | two `Set-Cookie` fields |
 /// | `/echo` | the body and its type, once all of it has come |
 /// | `/echo/stream` | the same, as it comes; the body is not remembered |
-/// | any other | a JSON document: `method`, `target`, `headers`, `body_length`, `body_sha256`, `trailers` |
+/// | any other | JSON: `method`, `target`, `headers`, `body_length`, `body_sha256`, `trailers` |
 #[derive(Debug)]
 pub struct Upstream {
     site: Arc<Site>,
@@ -55,7 +55,7 @@ type Guard = dyn Fn(&Received) -> bool + Send + Sync;
 struct Site {
     may_enter: Box<Guard>,
     faults: Faults,
-    requests: Recent<Received>,
+    requests: Recent,
     refusals: AtomicUsize,
     refuses_early: AtomicBool,
 }
@@ -98,7 +98,7 @@ impl Upstream {
         let site = Arc::new(Site {
             may_enter: Box::new(may_enter),
             faults: Faults::default(),
-            requests: Recent::new(),
+            requests: Recent::default(),
             refusals: AtomicUsize::new(0),
             refuses_early: AtomicBool::new(false),
         });

@@ -14,13 +14,18 @@ use super::refusal::Refusal;
 use super::session::Sessions;
 use crate::fake::answer::{self, Answer};
 use crate::fake::locked::Locked;
+use crate::fake::recent::Recent;
 use crate::fake::{Faults, HangUp, Received};
+
+/// From this many remembered keys on, all are forgotten; Forage forgets them after a day.
+const MANY_KEYS: usize = 10_000;
 
 /// Payment methods and payments.
 #[derive(Debug)]
 pub(super) struct Api {
     sessions: Arc<Sessions>,
     faults: Faults,
+    requests: Recent,
     payments: AtomicUsize,
     /// By `Idempotency-Key`: what came with it first, and the answer.
     kept: Locked<HashMap<String, (Bytes, Value)>>,
@@ -31,6 +36,7 @@ impl Api {
         Self {
             sessions,
             faults: Faults::default(),
+            requests: Recent::default(),
             payments: AtomicUsize::new(0),
             kept: Locked::default(),
         }
@@ -44,7 +50,12 @@ impl Api {
         self.payments.load(Ordering::Relaxed)
     }
 
+    pub(super) fn requests(&self) -> Vec<Received> {
+        self.requests.to_vec()
+    }
+
     pub(super) async fn answer(&self, request: &Received) -> Result<Answer, HangUp> {
+        self.requests.push(request.clone());
         if let Some(wrong) = self
             .faults
             .meet(|| Refusal::ExpiredSession.answer(request))
@@ -89,7 +100,11 @@ impl Api {
         let Some(key) = request.field("idempotency-key") else {
             return Ok(self.payment(&wanted));
         };
-        match self.kept.lock().entry(key.to_owned()) {
+        let mut kept = self.kept.lock();
+        if kept.len() >= MANY_KEYS {
+            kept.clear();
+        }
+        match kept.entry(key.to_owned()) {
             Entry::Occupied(entry) if entry.get().0 == request.body => Ok(entry.get().1.clone()),
             Entry::Occupied(_) => Err(Refusal::CannotChange),
             Entry::Vacant(entry) => Ok(entry
@@ -121,7 +136,7 @@ fn payment_method() -> Value {
         "type": "ebt",
         "reusable": true,
         "balance": null,
-        "card": { "last_4": "0000", "state": "CA", "token": format!("tok_sandbox_{}", reference()) },
+        "card": { "last_4": "0000", "state": "CA", "token": reference() },
     })
 }
 

@@ -115,6 +115,12 @@ impl Forage {
         self.sessions.expire_all();
     }
 
+    /// The newest requests to the rest of the API, oldest first, whatever became of them.
+    #[must_use]
+    pub fn api_requests(&self) -> Vec<Received> {
+        self.api.requests()
+    }
+
     /// How many payments were made. A repeated `Idempotency-Key` makes no second one.
     #[must_use]
     pub fn payments(&self) -> usize {

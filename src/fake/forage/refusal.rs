@@ -87,7 +87,8 @@ impl Refusal {
             ),
         };
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let error = json!({ "code": code, "message": message, "source": { "resource": resource, "ref": "" } });
+        let source = json!({ "resource": resource, "ref": "" });
+        let error = json!({ "code": code, "message": message, "source": source });
         answer::json(
             status,
             &json!({ "path": request.path(), "errors": [error] }),

@@ -28,7 +28,6 @@ const PREFIX: &str = "sandbox_eyJ";
 const MANY_SESSIONS: usize = 10_000;
 
 /// The mint of session tokens, and its memory.
-#[derive(Debug)]
 pub(super) struct Sessions {
     tokens: TokenEndpoint,
     faults: Faults,
@@ -45,10 +44,12 @@ struct Session {
     expires_at: Instant,
 }
 
-/// It knows its parent token, so it does not print itself.
-impl std::fmt::Debug for Session {
+/// It knows tokens and a key, so it does not print them.
+impl std::fmt::Debug for Sessions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Session").finish_non_exhaustive()
+        f.debug_struct("Sessions")
+            .field("fetches", &self.fetches())
+            .finish_non_exhaustive()
     }
 }
 
@@ -162,7 +163,12 @@ impl Sessions {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        let claims = json!({ "iat": now.as_secs(), "exp": (now + lifetime).as_secs(), "ma": merchant, "jti": format!("{:032x}", fastrand::u128(..)) });
+        let claims = json!({
+            "iat": now.as_secs(),
+            "exp": (now + lifetime).as_secs(),
+            "ma": merchant,
+            "jti": format!("{:032x}", fastrand::u128(..)),
+        });
         let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256","typ":"JWT"}"#);
         let signed = format!("{header}.{}", URL_SAFE_NO_PAD.encode(claims.to_string()));
         let signature = URL_SAFE_NO_PAD.encode(hmac_sha256(&self.key, signed.as_bytes()));

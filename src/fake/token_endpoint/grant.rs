@@ -63,7 +63,8 @@ impl Parameters {
         {
             return Err(Refusal::Malformed("a parameter is repeated")); // RFC 6749 §3.2
         }
-        parameters.retain(|(_, value)| !value.is_empty()); // the same section: as if it had been left out
+        // By the same section, an empty parameter counts as left out.
+        parameters.retain(|(_, value)| !value.is_empty());
         Ok(Self(parameters))
     }
 
@@ -107,7 +108,7 @@ fn present(rules: &Rules, request: &Received, parameters: &Parameters) -> Result
         Ok(())
     } else {
         Err(Refusal::Client {
-            challenge: tries_header,
+            challenge: tries_header || rules.client_auth == ClientAuth::ClientSecretBasic,
         })
     }
 }

@@ -67,7 +67,7 @@ struct State {
     faults: Faults,
     fetches: AtomicUsize,
     granted: AtomicUsize,
-    requests: Recent<Received>,
+    requests: Recent,
     issued: Locked<HashMap<String, Issued>>,
     lifetime: Locked<Duration>,
     amend: Locked<Arc<Amend>>,
@@ -91,7 +91,7 @@ impl TokenEndpoint {
             faults: Faults::default(),
             fetches: AtomicUsize::new(0),
             granted: AtomicUsize::new(0),
-            requests: Recent::new(),
+            requests: Recent::default(),
             issued: Locked::default(),
             lifetime,
             amend: Locked::new(Arc::new(|_| {})),
@@ -164,6 +164,16 @@ impl TokenEndpoint {
         if let Some(issued) = self.0.issued.lock().get_mut(token) {
             issued.revoked = true;
         }
+    }
+
+    /// The time of every token issued so far is over.
+    pub fn expire_all(&self) {
+        let now = Instant::now();
+        self.0
+            .issued
+            .lock()
+            .values_mut()
+            .for_each(|issued| issued.expires_at = now);
     }
 
     /// What this endpoint thinks of `token` now.

@@ -16,7 +16,7 @@ pub(super) enum Refusal {
     Malformed(&'static str),
     /// This parameter is missing.
     Missing(&'static str),
-    /// Not the client it says it is. It is challenged if it tried `Authorization`.
+    /// Not the client it says it is. Challenged if it used, or had to use, `Authorization`.
     Client { challenge: bool },
     /// Another grant type than client credentials.
     GrantType,
