@@ -1,0 +1,345 @@
+//! An HTTP/1.1 server on the loopback address: sockets, TLS, and what tests want to know of both.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
+
+use super::{Answer, FakeError};
+
+/// Connections that may wait to be accepted, so that a thousand can arrive at the same moment.
+const BACKLOG: u32 = 4096;
+
+/// Fields of a request. More than pillion lets through, so that it is pillion that refuses.
+const MAX_FIELDS: usize = 500;
+
+/// The connection is closed without an answer, or without the rest of one.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the connection is closed without an answer")]
+pub struct HangUp;
+
+/// A server. Dropping it closes its socket and all its connections.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    counts: Arc<Counts>,
+    orders: mpsc::UnboundedSender<(Order, oneshot::Sender<Result<(), FakeError>>)>,
+    accepting: JoinHandle<()>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    connections: AtomicUsize,
+    open: AtomicUsize,
+    requests: AtomicUsize,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Order {
+    CloseConnections,
+    Leave,
+    ComeBack,
+}
+
+impl Server {
+    /// Starts a server on a free port; with `tls`, it speaks nothing else. `handler` sees each
+    /// request before its body has come.
+    ///
+    /// # Errors
+    ///
+    /// If no socket can be opened.
+    #[expect(
+        clippy::unused_async,
+        reason = "a socket can only be opened on a runtime; an async function is always on one"
+    )]
+    pub async fn start<H, F>(tls: Option<Arc<ServerConfig>>, handler: H) -> Result<Self, FakeError>
+    where
+        H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<Answer, HangUp>> + Send + 'static,
+    {
+        let listener =
+            listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).map_err(FakeError::Listen)?;
+        let address = listener.local_addr().map_err(FakeError::Listen)?;
+        let counts = Arc::new(Counts::default());
+        let (orders, received) = mpsc::unbounded_channel();
+        let host = Host {
+            address,
+            tls: tls.map(TlsAcceptor::from),
+            handler: Arc::new(handler),
+            counts: Arc::clone(&counts),
+        };
+        let accepting = tokio::spawn(host.run(listener, received));
+        Ok(Self {
+            address,
+            counts,
+            orders,
+            accepting,
+        })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How many connections it has accepted so far.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.counts.connections.load(Ordering::Relaxed)
+    }
+
+    /// How many connections are open now.
+    #[must_use]
+    pub fn open_connections(&self) -> usize {
+        self.counts.open.load(Ordering::Relaxed)
+    }
+
+    /// How many requests it has received so far, counted when their heads were complete.
+    #[must_use]
+    pub fn requests(&self) -> usize {
+        self.counts.requests.load(Ordering::Relaxed)
+    }
+
+    /// Closes every connection that is open now, in the middle of whatever it carries; new ones are
+    /// welcome.
+    ///
+    /// # Errors
+    ///
+    /// If the server's runtime is gone.
+    pub async fn close_connections(&self) -> Result<(), FakeError> {
+        self.order(Order::CloseConnections).await
+    }
+
+    /// Closes the socket and every connection: from now on, connecting is refused.
+    ///
+    /// # Errors
+    ///
+    /// If the server's runtime is gone.
+    pub async fn leave(&self) -> Result<(), FakeError> {
+        self.order(Order::Leave).await
+    }
+
+    /// Listens on the same port again.
+    ///
+    /// # Errors
+    ///
+    /// If somebody else took the port, or the server's runtime is gone.
+    pub async fn come_back(&self) -> Result<(), FakeError> {
+        self.order(Order::ComeBack).await
+    }
+
+    async fn order(&self, order: Order) -> Result<(), FakeError> {
+        let (done, is_done) = oneshot::channel();
+        self.orders
+            .send((order, done))
+            .map_err(|_| FakeError::Stopped)?;
+        is_done.await.map_err(|_| FakeError::Stopped)?
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.accepting.abort(); // and with it the set of its connections
+    }
+}
+
+/// What the accepting task owns.
+struct Host<H> {
+    address: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    handler: Arc<H>,
+    counts: Arc<Counts>,
+}
+
+impl<H, F> Host<H>
+where
+    H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<Answer, HangUp>> + Send + 'static,
+{
+    async fn run(
+        self,
+        listener: TcpListener,
+        mut orders: mpsc::UnboundedReceiver<(Order, oneshot::Sender<Result<(), FakeError>>)>,
+    ) {
+        let mut listener = Some(listener);
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                stream = accept(listener.as_ref()) => {
+                    connections.spawn(self.serve(stream));
+                }
+                Some((order, done)) = orders.recv() => {
+                    let outcome = self.follow(order, &mut listener, &mut connections).await;
+                    drop(done.send(outcome)); // whoever gave the order may have stopped waiting
+                }
+                Some(_) = connections.join_next() => {}
+            }
+        }
+    }
+
+    async fn follow(
+        &self,
+        order: Order,
+        listener: &mut Option<TcpListener>,
+        connections: &mut JoinSet<()>,
+    ) -> Result<(), FakeError> {
+        match order {
+            Order::CloseConnections => connections.shutdown().await,
+            Order::Leave => {
+                *listener = None;
+                connections.shutdown().await;
+            }
+            Order::ComeBack if listener.is_some() => {}
+            Order::ComeBack => *listener = Some(listen(self.address).map_err(FakeError::Listen)?),
+        }
+        Ok(())
+    }
+
+    /// One connection, from the handshake to its end. However it ends, there is nobody to tell.
+    fn serve(&self, stream: TcpStream) -> impl Future<Output = ()> + Send + 'static {
+        self.counts.connections.fetch_add(1, Ordering::Relaxed);
+        let open = Open::new(Arc::clone(&self.counts));
+        let (tls, handler) = (self.tls.clone(), Arc::clone(&self.handler));
+        async move {
+            let _ended = match tls {
+                None => speak(stream, &*handler, &open).await,
+                Some(acceptor) => match acceptor.accept(stream).await {
+                    Ok(stream) => speak(stream, &*handler, &open).await,
+                    Err(_) => return,
+                },
+            };
+        }
+    }
+}
+
+/// Counts a connection for as long as it lives, however it dies.
+struct Open(Arc<Counts>);
+
+impl Open {
+    fn new(counts: Arc<Counts>) -> Self {
+        counts.open.fetch_add(1, Ordering::Relaxed);
+        Self(counts)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn speak<S, H, F>(stream: S, handler: &H, open: &Open) -> Result<(), hyper::Error>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    H: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Result<Answer, HangUp>>,
+{
+    let service = service_fn(|request| {
+        open.0.requests.fetch_add(1, Ordering::Relaxed);
+        handler(request)
+    });
+    http1::Builder::new()
+        .header_read_timeout(None) // an idle connection stays open until somebody closes it
+        .max_headers(MAX_FIELDS)
+        .serve_connection(TokioIo::new(stream), service)
+        .await
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// The next connection; never, if nobody listens.
+async fn accept(listener: Option<&TcpListener>) -> TcpStream {
+    let Some(listener) = listener else {
+        return std::future::pending().await;
+    };
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) if stream.set_nodelay(true).is_ok() => return stream,
+            Ok(_) => {} // already closed again
+            // Out of descriptors, say; others will be closed.
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+
+    use super::super::answer;
+    use super::super::client::Client;
+    use super::*;
+
+    async fn server() -> Server {
+        Server::start(None, async |_| Ok(answer::empty(StatusCode::NO_CONTENT)))
+            .await
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn it_counts_connections_and_requests() {
+        let server = server().await;
+        let client = Client::plain(server.address());
+        client.send("GET", "/", &[], "").await.unwrap();
+        client.send("GET", "/", &[], "").await.unwrap();
+        assert_eq!((server.connections(), server.requests()), (2, 2));
+    }
+
+    #[tokio::test]
+    async fn it_can_disappear_and_come_back() {
+        let server = server().await;
+        let client = Client::plain(server.address());
+        let waiting = TcpStream::connect(server.address()).await.unwrap();
+        while server.open_connections() == 0 {
+            tokio::task::yield_now().await;
+        }
+        server.leave().await.unwrap();
+        assert_eq!(server.open_connections(), 0);
+        waiting.readable().await.unwrap();
+        assert_eq!(waiting.try_read(&mut [0]).unwrap(), 0);
+        client.send("GET", "/", &[], "").await.unwrap_err();
+        server.come_back().await.unwrap();
+        assert_eq!(client.send("GET", "/", &[], "").await.unwrap().status, 204);
+    }
+
+    #[tokio::test]
+    async fn connections_are_closed_when_ordered() {
+        let server = server().await;
+        let mut streams = Vec::new();
+        for _ in 0..100 {
+            streams.push(TcpStream::connect(server.address()).await.unwrap());
+        }
+        while server.open_connections() < streams.len() {
+            tokio::task::yield_now().await;
+        }
+        server.close_connections().await.unwrap();
+        assert_eq!((server.connections(), server.open_connections()), (100, 0));
+    }
+
+    #[tokio::test]
+    async fn it_stops_when_it_is_dropped() {
+        let server = server().await;
+        let address = server.address();
+        drop(server);
+        while TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    }
+}
