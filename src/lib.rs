@@ -1,3 +1,4 @@
 //! pillion carries an application's API tokens.
 
+pub mod config;
 pub mod provider;
