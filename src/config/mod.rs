@@ -1,8 +1,11 @@
 //! What the user wrote, and every mistake in it.
 
+mod check;
 pub mod file;
+mod mask;
 pub mod report;
 pub mod span;
+mod suggest;
 
 pub use file::File;
 pub use report::Report;
@@ -15,5 +18,13 @@ pub use report::Report;
 ///
 /// A report of every mistake there is.
 pub fn read(label: &str, text: &str) -> Result<(File, Report), Report> {
-    Err(Report::new(label, text))
+    let mut report = Report::new(label, text);
+    let Some(draft) = file::read(&mut report) else {
+        return Err(report);
+    };
+    check::check(&draft, &mut report);
+    if report.has_errors() {
+        return Err(report);
+    }
+    Ok((draft.file, report))
 }

@@ -1,14 +1,20 @@
 //! Mistakes in a configuration file, told to the person who wrote it.
 
+use std::fmt;
 use std::ops::Range;
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet, normalize_untrusted_str};
+
+use super::mask::{Masked, Syntax};
 
 /// Everything there is to say about one file: mistakes, and warnings that keep nobody from running.
 ///
 /// It never shows the text of a value that could be a secret: see [`super::mask`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Report {
     label: String,
     source: String,
+    syntax: Syntax,
     shown: Vec<Range<usize>>,
     diagnostics: Vec<Diagnostic>,
 }
@@ -41,6 +47,7 @@ impl Report {
         Self {
             label: label.to_owned(),
             source: source.to_owned(),
+            syntax: Syntax::Sound,
             shown: Vec::new(),
             diagnostics: Vec::new(),
         }
@@ -49,6 +56,26 @@ impl Report {
     /// Adds one.
     pub fn push(&mut self, diagnostic: Diagnostic) {
         self.diagnostics.push(diagnostic);
+    }
+
+    /// The text that the places are in. Not for showing.
+    pub(super) fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// This place has been read as something public: a diagnostic may show it.
+    pub(super) fn show(&mut self, span: Range<usize>) {
+        self.shown.push(span);
+    }
+
+    /// The text is not TOML, and nothing in it can be told apart.
+    pub(super) fn syntax_is_broken(&mut self) {
+        self.syntax = Syntax::Broken;
+    }
+
+    /// How many mistakes and warnings there are up to now.
+    pub(super) fn count(&self) -> usize {
+        self.diagnostics.len()
     }
 
     /// Whether something in it keeps the file from being used.
@@ -63,6 +90,66 @@ impl Report {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.diagnostics.is_empty()
+    }
+}
+
+/// Rendering.
+impl Report {
+    /// The report without colours.
+    #[must_use]
+    pub fn to_plain(&self) -> String {
+        self.render(&Renderer::plain())
+    }
+
+    /// The report for a terminal.
+    #[must_use]
+    pub fn to_coloured(&self) -> String {
+        self.render(&Renderer::styled())
+    }
+
+    fn render(&self, renderer: &Renderer) -> String {
+        if self.is_empty() {
+            return String::new();
+        }
+        let masked = Masked::new(&self.source, self.syntax, &self.shown);
+        let mut diagnostics: Vec<_> = self.diagnostics.iter().collect();
+        diagnostics.sort_by_key(|diagnostic| diagnostic.span.start);
+        let mut text = String::new();
+        for diagnostic in diagnostics {
+            text.push_str(&renderer.render(&[diagnostic.group(&self.label, &masked)]));
+            text.push_str("\n\n");
+        }
+        text.push_str(&self.summary());
+        text.push('\n');
+        text
+    }
+
+    /// How many there are, in a line.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let count = |severity| {
+            let with = |diagnostic: &&Diagnostic| diagnostic.severity == severity;
+            self.diagnostics.iter().filter(with).count()
+        };
+        let counts: Vec<_> = [
+            (count(Severity::Error), "mistake"),
+            (count(Severity::Warning), "warning"),
+        ]
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}{}", if *count == 1 { "" } else { "s" }))
+        .collect();
+        format!("{}: {}", self.label, counts.join(", "))
+    }
+}
+
+impl fmt::Debug for Report {
+    /// Without the source, which may hold what must not be seen.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Report")
+            .field("label", &self.label)
+            .field("diagnostics", &self.diagnostics)
+            .finish_non_exhaustive()
     }
 }
 
@@ -117,5 +204,34 @@ impl Diagnostic {
     pub fn note(mut self, note: impl Into<String>) -> Self {
         self.notes.push(note.into());
         self
+    }
+
+    fn group<'a>(&'a self, label: &'a str, masked: &'a Masked) -> Group<'a> {
+        let primary = AnnotationKind::Primary
+            .span(masked.span(&self.span))
+            .label(self.label.as_deref());
+        let also = self.also.iter().map(|(span, label)| {
+            AnnotationKind::Context
+                .span(masked.span(span))
+                .label(label.as_str())
+        });
+        let snippet = Snippet::source(masked.text.as_str())
+            .path(label)
+            .annotation(primary)
+            .annotations(also);
+        let level = match self.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
+        let helps = self.hints.iter().map(|hint| (Level::HELP, hint));
+        let notes = self.notes.iter().map(|note| (Level::NOTE, note));
+        level
+            .primary_title(self.message.as_str())
+            .element(snippet)
+            .elements(
+                helps
+                    .chain(notes)
+                    .map(|(level, text)| level.message(normalize_untrusted_str(text))),
+            )
     }
 }

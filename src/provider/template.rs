@@ -223,8 +223,8 @@ impl Filter {
             Self::Lower => Cow::Owned(text.to_ascii_lowercase()),
             Self::Int { min, max } => {
                 let canonical = text.strip_prefix('-').unwrap_or(&text);
-                let plain =
-                    canonical == "0" || (!canonical.starts_with('0') && !canonical.starts_with('+'));
+                let plain = canonical == "0"
+                    || (!canonical.starts_with('0') && !canonical.starts_with('+'));
                 match text.parse::<i64>() {
                     Ok(number) if plain && (min..=max).contains(&number) => text,
                     _ => return Err(FilterError::NotWithin { min, max }),
@@ -371,7 +371,10 @@ mod tests {
 
     #[test]
     fn filters_apply_from_left_to_right() {
-        assert_eq!(render("Basic {parent|basic}", "key").unwrap(), "Basic a2V5Og==");
+        assert_eq!(
+            render("Basic {parent|basic}", "key").unwrap(),
+            "Basic a2V5Og=="
+        );
         assert_eq!(render("{input.x|lower|base64}", "KEY").unwrap(), "a2V5");
         assert_eq!(
             render("{input.x|sha256}", "").unwrap(),
@@ -387,7 +390,10 @@ mod tests {
         for bad in ["0", "518401", "-1", "", "1.5", "01", "+1", "1e3", "x"] {
             assert_eq!(
                 render("{input.m|int(1..518400)}", bad).unwrap_err(),
-                FilterError::NotWithin { min: 1, max: 518_400 },
+                FilterError::NotWithin {
+                    min: 1,
+                    max: 518_400
+                },
                 "{bad}"
             );
         }

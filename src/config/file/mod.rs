@@ -1,19 +1,28 @@
 //! The mirror of `proxy.toml`: what the user wrote, in types, with the place of everything that can be pointed at.
 
+mod path;
+mod process;
 mod provider;
+mod reader;
 mod route;
+mod scope;
+pub(super) mod template;
+mod tls;
+mod toml_text;
+mod unit;
+mod url;
+mod value;
 
+pub use path::{PathPattern, PathSegment};
+pub use process::{AdminFile, LimitsFile, ListenFile, LogFile, LogFormat, ResolveFile};
 pub use provider::{ClientAuth, ClientId, OAuth2File, ProviderFile, SourceFile, StaticFile};
-pub use route::{OnConflict, PathPattern, PathSegment, Replay, RouteFile, TimeoutsFile};
+pub use route::{OnConflict, Replay, RouteFile, TimeoutsFile};
+pub use tls::{TlsClientFile, TlsFile};
 
-use std::net::SocketAddr;
-use std::num::NonZeroUsize;
-use std::path::PathBuf;
-use std::time::Duration;
+use toml::de::DeValue;
 
-use http::HeaderName;
-
-use super::span::Spanned;
+use self::reader::{Table, Value};
+use super::report::{Diagnostic, Report};
 
 /// The whole file.
 #[derive(Clone, Debug)]
@@ -34,98 +43,71 @@ pub struct File {
     pub routes: Vec<RouteFile>,
 }
 
-/// `[listen]`: where the app calls.
-#[derive(Clone, Debug)]
-pub struct ListenFile {
-    /// Where to listen: at least one.
-    pub addresses: Vec<Spanned<SocketAddr>>,
-    /// The addresses are the default: one that the machine does not have (IPv6) may be left out.
-    pub defaulted: bool,
-    /// Threads; as many as there are cores if left out.
-    pub workers: Option<Spanned<NonZeroUsize>>,
-    /// Further names of this listener that a request's Host may have, in lower case.
-    pub hosts: Vec<Spanned<String>>,
-    /// A field that every request must have.
-    pub require_header: Option<Spanned<HeaderName>>,
-    /// How long requests in flight may take at the end.
-    pub drain_timeout: Duration,
-    /// How long new connections are still accepted at the end.
-    pub drain_delay: Duration,
+/// What could be read of a file, for the checks that need more than one place.
+pub(super) struct Draft {
+    pub(super) file: File,
+    /// The names of all providers, also of those that could not be read.
+    pub(super) declared: Vec<String>,
 }
 
-/// `[admin]`: where the SRE looks.
-#[derive(Clone, Debug)]
-pub struct AdminFile {
-    /// Where to listen.
-    pub address: Spanned<SocketAddr>,
+/// Reads a file; what is wrong goes into the report. None if it is not TOML.
+pub(super) fn read(report: &mut Report) -> Option<Draft> {
+    let text = report.source().to_owned();
+    let tree = toml_text::parse(&text, report)?;
+    let mut table = Table::new(tree.get_ref(), 0..0);
+    let mut process = |key, report: &mut Report| table.read(key, report, |v, r| Table::of(v, r));
+    let listen = process("listen", report);
+    let admin = process("admin", report);
+    let limits = process("limits", report);
+    let log = process("log", report);
+    let resolve = table.read("resolve", report, process::resolve);
+    let mut declared = Vec::new();
+    let providers = table.read("provider", report, |value, report| {
+        providers(value, &mut declared, report)
+    });
+    let routes = table.read("route", report, routes);
+    table.not_yet("egress_proxy", report);
+    table.finish(report);
+    let file = File {
+        listen: process::listen(listen.map(|table| table.value), report),
+        admin: process::admin(admin.map(|table| table.value), report),
+        limits: process::limits(limits.map(|table| table.value), report),
+        log: process::log(log.map(|table| table.value), report),
+        resolve: resolve.map_or_else(Vec::new, |resolve| resolve.value),
+        providers: providers.map_or_else(Vec::new, |providers| providers.value),
+        routes: routes.map_or_else(Vec::new, |routes| routes.value),
+    };
+    Some(Draft { file, declared })
 }
 
-/// `[limits]`: everything that could grow.
-#[derive(Clone, Debug)]
-pub struct LimitsFile {
-    /// Connections of the app, at once.
-    pub connections: usize,
-    /// The head of a request.
-    pub head_size_bytes: usize,
-    /// How long a head may take.
-    pub header_timeout: Duration,
-    /// How long a body may stand still.
-    pub body_idle: Duration,
-    /// Bodies kept for a replay, together.
-    pub replay_budget_bytes: usize,
-    /// Requests that wait for one token, at once.
-    pub waiters: usize,
-    /// Idle connections kept for one upstream.
-    pub idle_per_upstream: usize,
-    /// How long an idle connection is kept.
-    pub idle_timeout: Duration,
-    /// How old a connection may become.
-    pub connection_age: Duration,
+fn providers(
+    value: &Value<'_>,
+    declared: &mut Vec<String>,
+    report: &mut Report,
+) -> Option<Vec<ProviderFile>> {
+    if let DeValue::Array(_) = value.get_ref() {
+        report.push(
+            Diagnostic::error("a provider has a name", value.span())
+                .hint("write [provider.NAME], in single brackets"),
+        );
+        return None;
+    }
+    let mut read = Vec::new();
+    for (name, value) in Table::of(value, report)?.entries() {
+        declared.push(name.value.to_owned());
+        read.extend(provider::provider(&name, value, report));
+    }
+    Some(read)
 }
 
-/// `[log]`
-#[derive(Clone, Debug)]
-pub struct LogFile {
-    /// What is worth a line.
-    pub level: tracing::Level,
-    /// For people or for programs.
-    pub format: LogFormat,
-}
-
-/// How a log line looks.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum LogFormat {
-    /// Human on a terminal, JSON elsewhere.
-    Auto,
-    /// For people.
-    Human,
-    /// For programs.
-    Json,
-}
-
-/// One line of `resolve`: curl's `--resolve`.
-#[derive(Clone, Debug)]
-pub struct ResolveFile {
-    /// The host in lower case and the port that a URL names.
-    pub host: Spanned<(String, u16)>,
-    /// Where to connect instead.
-    pub address: Spanned<SocketAddr>,
-}
-
-/// `tls = { ca, cert, key }` of a provider or a route. Paths are absolute.
-#[derive(Clone, Debug)]
-pub struct TlsFile {
-    /// Roots to trust instead of the system's.
-    pub ca: Option<Spanned<PathBuf>>,
-    /// What to show to a server that asks.
-    pub client: Option<TlsClientFile>,
-}
-
-/// A client certificate and its key.
-#[derive(Clone, Debug)]
-pub struct TlsClientFile {
-    /// The chain, PEM.
-    pub cert: Spanned<PathBuf>,
-    /// The key, PEM.
-    pub key: Spanned<PathBuf>,
+fn routes(value: &Value<'_>, report: &mut Report) -> Option<Vec<RouteFile>> {
+    if let DeValue::Table(_) = value.get_ref() {
+        report.push(
+            Diagnostic::error("expected a list of routes, found one table", value.span())
+                .hint("write [[route]], in double brackets: there may be more than one"),
+        );
+        return None;
+    }
+    let routes = value::list(value, "a list of routes", report, route::route)?;
+    Some(routes.into_iter().map(|route| route.value).collect())
 }

@@ -3,11 +3,24 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use http::header::{self, AUTHORIZATION};
 use http::{HeaderName, Method, Uri};
+use toml::de::DeValue;
 
-use super::TlsFile;
+use super::path::{PathPattern, path};
+use super::reader::{Table, Value, not_yet, wrong_type};
+use super::scope::scope;
+use super::template::{Verdict, template};
+use super::tls::{TlsFile, tls};
+use super::unit::{size, some_time};
+use super::url::upstream;
+use super::value::{
+    boolean, choice, header_name, host, is_name, list, method, name, one_or_list,
+    parse_header_name, unique,
+};
+use crate::config::report::{Diagnostic, Report};
 use crate::config::span::Spanned;
-use crate::provider::template::Template;
+use crate::provider::template::{Reference, Template};
 
 /// One route.
 #[derive(Clone, Debug)]
@@ -48,22 +61,6 @@ pub struct RouteFile {
     pub scope: Option<Spanned<Vec<Spanned<String>>>>,
 }
 
-/// A path in whole segments; what follows it is appended to the upstream's.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct PathPattern {
-    /// None for `/`, which takes everything.
-    pub segments: Vec<PathSegment>,
-}
-
-/// One segment.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum PathSegment {
-    /// This text, decoded.
-    Literal(String),
-    /// `{name}`: any one segment that is not empty.
-    Capture(String),
-}
-
 /// What happens to a field that the app sent itself and that the route would set.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum OnConflict {
@@ -93,4 +90,268 @@ pub struct TimeoutsFile {
     pub response: Duration,
     /// While a body stands still.
     pub idle: Duration,
+}
+
+impl Default for TimeoutsFile {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            response: Duration::from_secs(60),
+            idle: Duration::from_secs(30),
+        }
+    }
+}
+
+const REPLAY_LIMIT_BYTES: usize = 64 << 10;
+
+/// Reads a route. None if there is not enough of it to be held against the rest of the file.
+pub(super) fn route(value: &Value<'_>, report: &mut Report) -> Option<RouteFile> {
+    let mut table = Table::of(value, report)?;
+    let span = table.span();
+    let route_name = table.read("name", report, name);
+    let route_path = if table.has("path") {
+        table.read("path", report, path)
+    } else {
+        table.take("path");
+        Some(Spanned::new(PathPattern::default(), span.clone()))
+    };
+    let hosts = table.read("host", report, |value, report| {
+        Some(unique(one_or_list(value, report, host)?, "a host", report))
+    });
+    let methods = table.read("methods", report, |value, report| {
+        let all = list(value, "a list of methods", report, method)?;
+        Some(unique(all, "a method", report))
+    });
+    let hands_out = table.has("hand_out");
+    table.not_yet("hand_out", report);
+    let route_upstream = if hands_out {
+        table.read("upstream", report, upstream)
+    } else {
+        let example = "upstream = \"https://api.example.com\"";
+        table.require("upstream", example, report, upstream)
+    };
+    let provider = table.require("provider", "provider = \"NAME\"", report, name);
+    let inputs = table.read("inputs", report, inputs);
+    let headers = table.read("headers", report, headers);
+    let on_conflict = table.read("on_conflict", report, |value, report| {
+        let choices = [
+            ("overwrite", OnConflict::Overwrite),
+            ("keep", OnConflict::Keep),
+            ("reject", OnConflict::Reject),
+        ];
+        choice(value, &choices, &[], report)
+    });
+    let remove = table.read("remove", report, |value, report| {
+        let all = list(value, "a list of header names", report, removed_header)?;
+        Some(unique(all, "a header", report))
+    });
+    let replay_limit = table.read("replay_limit", report, size);
+    let replay = table.read("replay", report, |value, report| {
+        let choices = [("401", Replay::Unauthorized), ("never", Replay::Never)];
+        choice(value, &choices, &[], report)
+    });
+    let timeouts = table.read("timeouts", report, timeouts);
+    let allow_plaintext = table.read("allow_plaintext", report, boolean);
+    let tls = table.read("tls", report, tls);
+    let scope = table.read("scope", report, scope);
+    table.read("unauthorized", report, unauthorized);
+    table.finish(report);
+
+    Some(RouteFile {
+        name: route_name,
+        path: route_path?,
+        hosts: hosts.map_or_else(Vec::new, |hosts| hosts.value),
+        methods: methods.map_or_else(Vec::new, |methods| methods.value),
+        // What is reported as wrong is never used; the other checks go on with this in its place.
+        upstream: route_upstream
+            .unwrap_or_else(|| Spanned::new(Uri::from_static("http://localhost"), span.clone())),
+        provider: provider?,
+        inputs: inputs.map_or_else(Vec::new, |inputs| inputs.value),
+        headers: with_default_authorization(headers, &span),
+        on_conflict: on_conflict.map_or(OnConflict::Overwrite, |choice| choice.value),
+        remove: remove.map_or_else(Vec::new, |remove| remove.value),
+        replay_limit_bytes: replay_limit.map_or(REPLAY_LIMIT_BYTES, |limit| limit.value),
+        replay: replay.map_or(Replay::Unauthorized, |replay| replay.value),
+        timeouts: timeouts.map_or_else(TimeoutsFile::default, |timeouts| timeouts.value),
+        allow_plaintext: allow_plaintext.is_some_and(|allow| allow.value),
+        tls: tls.map(|tls| tls.value),
+        scope,
+        span,
+    })
+}
+
+type Inputs = Vec<(Spanned<String>, Spanned<Template>)>;
+
+fn inputs(value: &Value<'_>, report: &mut Report) -> Option<Inputs> {
+    let verdict = |reference: &Reference| match reference {
+        Reference::Path(_) | Reference::Header(_) | Reference::Query(_) => Verdict::Fine,
+        Reference::Body(_) => Verdict::NotYet,
+        _ => {
+            Verdict::Wrong("an input is made of {path.NAME}, {header.NAME}, {query.NAME} and text")
+        }
+    };
+    let mut read = Vec::new();
+    for (key, value) in Table::of(value, report)?.entries() {
+        if !is_name(key.value, key.span.clone(), report) {
+            continue;
+        }
+        let key = Spanned::new(key.value.to_owned(), key.span);
+        if let Some(template) = template(value, verdict, report) {
+            read.push((key, Spanned::new(template, value.span())));
+        }
+    }
+    Some(read)
+}
+
+type Headers = Vec<(Spanned<HeaderName>, Spanned<Template>)>;
+
+fn headers(value: &Value<'_>, report: &mut Report) -> Option<Headers> {
+    let verdict = |reference: &Reference| match reference {
+        Reference::Token | Reference::Input(_) => Verdict::Fine,
+        Reference::TokenOf(_) | Reference::Field(_) => Verdict::NotYet,
+        Reference::Path(_) | Reference::Header(_) | Reference::Query(_) | Reference::Body(_) => {
+            Verdict::Wrong(
+                "make it an input first, `inputs = { x = \"{path.x}\" }`, and write {input.x} here",
+            )
+        }
+        Reference::Secret(_) | Reference::Parent | Reference::RefreshToken => {
+            Verdict::Wrong("a header is made of {token}, {input.NAME} and text")
+        }
+    };
+    let mut read: Headers = Vec::new();
+    for (key, value) in Table::of(value, report)?.entries() {
+        let Some(name) = parse_header_name(key.value, key.span.clone(), report) else {
+            continue;
+        };
+        let name = Spanned::new(name, key.span);
+        if is_framing(&name.value) {
+            report.push(framing_is_not_yours(name.span.clone()));
+            continue;
+        }
+        if let Some((first, _)) = read.iter().find(|(other, _)| are_twins(other, &name)) {
+            report.push(
+                Diagnostic::error("a header is set twice", name.span.clone())
+                    .also(first.span.clone(), "the first time")
+                    .note("case makes no difference, and many servers take `_` for `-`"),
+            );
+            continue;
+        }
+        let Some(template) = template(value, verdict, report) else {
+            continue;
+        };
+        if name.value == AUTHORIZATION && template.as_literal().is_some() {
+            report.push(
+                Diagnostic::error("a credential cannot be written here", value.span())
+                    .hint("keep it in a provider with `type = \"static\"`, and write \"Bearer {token}\" here"),
+            );
+            continue;
+        }
+        read.push((name, Spanned::new(template, value.span())));
+    }
+    Some(read)
+}
+
+/// `Authorization = "Bearer {token}"`, unless the token goes elsewhere or the field is set otherwise.
+fn with_default_authorization(headers: Option<Spanned<Headers>>, route: &Range<usize>) -> Headers {
+    let mut all = headers.map_or_else(Vec::new, |headers| headers.value);
+    let says_where = all.iter().any(|(name, template)| {
+        name.value == AUTHORIZATION || template.references().any(|it| *it == Reference::Token)
+    });
+    if !says_where && let Ok(bearer) = Template::parse("Bearer {token}") {
+        all.push((
+            Spanned::new(AUTHORIZATION, route.clone()),
+            Spanned::new(bearer, route.clone()),
+        ));
+    }
+    all
+}
+
+/// Fields that say where a message goes and where it ends.
+fn is_framing(name: &HeaderName) -> bool {
+    const FIELDS: [HeaderName; 8] = [
+        header::HOST,
+        header::CONTENT_LENGTH,
+        header::TRANSFER_ENCODING,
+        header::CONNECTION,
+        header::TE,
+        header::TRAILER,
+        header::UPGRADE,
+        header::EXPECT,
+    ];
+    FIELDS.contains(name) || ["keep-alive", "proxy-connection"].contains(&name.as_str())
+}
+
+fn framing_is_not_yours(span: Range<usize>) -> Diagnostic {
+    Diagnostic::error("a route cannot touch this header", span)
+        .hint("leave it out")
+        .note("it says where a message goes or where it ends, which the proxy does itself")
+}
+
+/// Whether a server could take one for the other.
+fn are_twins(one: &HeaderName, other: &HeaderName) -> bool {
+    one.as_str().replace('_', "-") == other.as_str().replace('_', "-")
+}
+
+fn removed_header(value: &Value<'_>, report: &mut Report) -> Option<HeaderName> {
+    let name = header_name(value, report)?;
+    if is_framing(&name) {
+        report.push(framing_is_not_yours(value.span()));
+        return None;
+    }
+    Some(name)
+}
+
+fn timeouts(value: &Value<'_>, report: &mut Report) -> Option<TimeoutsFile> {
+    let default = TimeoutsFile::default();
+    let mut table = Table::of(value, report)?;
+    let mut read = |key, otherwise| {
+        table
+            .read(key, report, some_time)
+            .map_or(otherwise, |timeout| timeout.value)
+    };
+    let timeouts = TimeoutsFile {
+        connect: read("connect", default.connect),
+        response: read("response", default.response),
+        idle: read("idle", default.idle),
+    };
+    table.finish(report);
+    Some(timeouts)
+}
+
+/// Only the default works now, `[ { status = 401 } ]`.
+fn unauthorized(value: &Value<'_>, report: &mut Report) -> Option<()> {
+    let DeValue::Array(array) = value.get_ref() else {
+        wrong_type(value, "a list like [ { status = 401 } ]", report);
+        return None;
+    };
+    for (index, element) in array.iter().enumerate() {
+        let mut table = Table::of(element, report)?;
+        if index > 0 {
+            not_yet("a second condition", element.span(), report);
+            continue;
+        }
+        match table
+            .take("status")
+            .map(|status| (status, status.get_ref()))
+        {
+            Some((_, DeValue::Integer(status))) if status.as_str() == "401" => {}
+            Some((status, DeValue::Integer(_))) => {
+                report.show(status.span());
+                not_yet("a status other than 401", status.span(), report);
+            }
+            Some((status, _)) => wrong_type(status, "a status like 401", report),
+            None => {
+                let missing = Diagnostic::error("`status` is missing", element.span());
+                report.push(missing.hint("add `status = 401`"));
+            }
+        }
+        for key in ["json", "equals", "renew"] {
+            table.not_yet(key, report);
+        }
+        table.finish(report);
+    }
+    if array.is_empty() {
+        not_yet("an empty list", value.span(), report);
+    }
+    Some(())
 }
