@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderName, Uri};
 
-use super::file::template::{as_written, references};
+use super::file::template::references;
 use super::file::{
     Draft, File, OAuth2File, PathPattern, PathSegment, ProviderFile, RouteFile, SourceFile,
 };
@@ -31,8 +31,9 @@ pub(super) fn check(draft: &Draft, report: &mut Report) {
         headers_name_inputs(route, report);
         what_is_set_is_not_removed(route, report);
         upstream_is_encrypted(route, file, report);
-        if !draft.declared.contains(&route.provider.value) {
-            provider_is_unknown(route, &draft.declared, report);
+        let declared = draft.declared.as_deref();
+        if let Some(declared) = declared.filter(|it| !it.contains(&route.provider.value)) {
+            provider_is_unknown(route, declared, report);
         } else if let Some(provider) = provider_of(route, file) {
             inputs_are_supplied(route, provider, report);
             inputs_are_used(route, provider, report);
@@ -61,16 +62,24 @@ fn inputs_of(provider: &ProviderFile) -> &[Spanned<String>] {
 fn addresses_are_not_shared(file: &File, report: &mut Report) {
     let admin = &file.admin.address;
     let same = |listen: &&Spanned<SocketAddr>| listen.value == admin.value && admin.port() != 0;
-    if let Some(listen) = file.listen.addresses.iter().find(same) {
-        report.push(
-            Diagnostic::error(
-                "the app and the admin listener share an address",
-                admin.span.clone(),
-            )
+    let Some(listen) = file.listen.addresses.iter().find(same) else {
+        return;
+    };
+    let message = "the app and the admin listener would share an address";
+    let hint = "give one of them another port";
+    report.push(if file.listen.defaulted {
+        Diagnostic::error(message, admin.span.clone())
+            .hint(hint)
+            .note("the app's is the default")
+    } else if file.admin.defaulted {
+        Diagnostic::error(message, listen.span.clone())
+            .hint(hint)
+            .note("the admin listener's is the default")
+    } else {
+        Diagnostic::error(message, admin.span.clone())
             .also(listen.span.clone(), "the app's")
-            .hint("give one of them another port"),
-        );
-    }
+            .hint(hint)
+    });
 }
 
 fn params_name_inputs(oauth2: &OAuth2File, report: &mut Report) {
@@ -106,15 +115,14 @@ fn unknown_name(
     reference: &Spanned<&Reference>,
     candidates: Vec<&str>,
 ) -> Result<Diagnostic, Diagnostic> {
-    let written = as_written(reference.value);
     let (what, name) = match reference.value {
         Reference::Path(name) => ("path", name),
         Reference::Input(name) => ("input", name),
         _ => return Err(Diagnostic::error("unknown name", reference.span.clone())),
     };
     let message = match what {
-        "path" => format!("`{written}`: the path of this route captures no `{name}`"),
-        _ => format!("`{written}`: there is no input `{name}`"),
+        "path" => format!("the path of this route captures no `{name}`"),
+        _ => format!("there is no input `{name}`"),
     };
     let diagnostic = Diagnostic::error(message, reference.span.clone());
     match did_you_mean(name, candidates) {

@@ -240,9 +240,7 @@ fn key_length(line: &str) -> usize {
     };
     let plain = |c: char| c.is_ascii_lowercase() || "_-.".contains(c);
     let is_key = (1..=32).contains(&key.trim().len()) && key.trim().chars().all(plain);
-    if is_key && !value.trim().is_empty() && !value.starts_with('=') {
-        key.len() + 1
-    } else {
-        0
-    }
+    // Text in Base64 may end in `=`, and has no space before it.
+    let is_text = !key.ends_with(' ') && (value.trim().is_empty() || value.starts_with('='));
+    if is_key && !is_text { key.len() + 1 } else { 0 }
 }

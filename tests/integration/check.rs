@@ -45,3 +45,100 @@ fn tell(path: &Path, text: &str) -> String {
         Ok((_, report)) | Err(report) => report.to_plain(),
     }
 }
+
+const CANARY: &str = "CNRY";
+
+#[test]
+fn no_golden_shows_a_secret() {
+    for path in goldens() {
+        let text = fs::read_to_string(&path).unwrap();
+        for shape in ["HUSH", "CNRY-place-0f1e2d", "CNRY==", "cnry_lower"] {
+            let text = text.replace("HUSH", shape);
+            assert_hidden(&path, &text, shape);
+        }
+    }
+}
+
+#[test]
+fn a_secret_in_place_of_a_reference_is_never_shown() {
+    for path in goldens() {
+        let text = fs::read_to_string(&path).unwrap();
+        for (start, _) in text
+            .match_indices("{ env =")
+            .chain(text.match_indices("{ file ="))
+        {
+            let end = start + text[start..].find('}').unwrap() + 1;
+            for place in PLACES {
+                let text = format!("{}{place}{}", &text[..start], &text[end..]);
+                assert_hidden(&path, &text, CANARY);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_secret_on_a_line_of_its_own_or_behind_another_is_never_shown() {
+    for path in goldens() {
+        let text = fs::read_to_string(&path).unwrap();
+        for (at, _) in text.match_indices('\n') {
+            for line in LINES {
+                let text = format!("{}{line}{}", &text[..at], &text[at..]);
+                assert_hidden(&path, &text, CANARY);
+            }
+        }
+    }
+}
+
+/// What somebody may write where a reference belongs.
+const PLACES: [&str; 18] = [
+    "\"CNRY\"",
+    "'CNRY'",
+    "\"\"\"\nCNRY\nkey = CNRY\n[listen]\n\"\"\"",
+    "'''CNRY\n\nCNRY'''",
+    "\"CNRY",
+    "'CNRY",
+    "\"\"\"CNRY\nkey = CNRY\nkey_CNRY = 1",
+    "CNRY",
+    "CNRY-0f = CNRY",
+    "= CNRY",
+    "[\"CNRY\", 'CNRY']",
+    "{ env = \"CNRY-0f\" }",
+    "{ file = \"CNRY\" }",
+    "{ env = \"CNRY\", file = \"/CNRY\" }",
+    "{ value = \"CNRY\" }",
+    "{ env = \"CNRY\"",
+    "\"{CNRY}\"",
+    "\"CNRY\" \"CNRY\" # CNRY",
+];
+
+/// What somebody may write on a line.
+const LINES: [&str; 12] = [
+    " # CNRY",
+    " CNRY",
+    "\nCNRY",
+    "\nCNRY==",
+    "\n\"CNRY",
+    "\npassword = \"CNRY\"",
+    "\npassword = CNRY",
+    "\npassword: CNRY",
+    "\npassword = { x = \"CNRY\" }",
+    "\ntype = \"\"\"\nCNRY\ntype = CNRY\n",
+    "\nheaders = { Authorization = \"Bearer CNRY\", X-Key = \"CNRY {tokn}\", X-Other = \"{CNRY}\" }",
+    "\nparams = { password = \"CNRY{input.x}\", password = \"CNRY\" }",
+];
+
+fn assert_hidden(path: &Path, text: &str, secret: &str) {
+    let told = tell(path, text);
+    assert!(
+        !told.contains(secret),
+        "{} shows a secret of\n{text}\n\n{told}",
+        path.display()
+    );
+    let label = path.file_name().unwrap().to_str().unwrap();
+    let (Ok((_, report)) | Err(report)) = config::read(label, text);
+    assert!(!report.to_coloured().contains(secret), "in colour: {told}");
+    assert!(
+        !format!("{report:?}").contains(secret),
+        "to debug: {report:?}"
+    );
+}

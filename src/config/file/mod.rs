@@ -46,8 +46,8 @@ pub struct File {
 /// What could be read of a file, for the checks that need more than one place.
 pub(super) struct Draft {
     pub(super) file: File,
-    /// The names of all providers, also of those that could not be read.
-    pub(super) declared: Vec<String>,
+    /// The names of all providers, also of those that could not be read. None if that cannot be told.
+    pub(super) declared: Option<Vec<String>>,
 }
 
 /// Reads a file; what is wrong goes into the report. None if it is not TOML.
@@ -62,12 +62,15 @@ pub(super) fn read(report: &mut Report) -> Option<Draft> {
     let log = process("log", report);
     let resolve = table.read("resolve", report, process::resolve);
     let mut declared = Vec::new();
+    let has_providers = table.has("provider");
     let providers = table.read("provider", report, |value, report| {
         providers(value, &mut declared, report)
     });
     let routes = table.read("route", report, routes);
     table.not_yet("egress_proxy", report);
-    table.finish(report);
+    let unknown = table.finish(report);
+    // A misspelt `provider` may hold them.
+    let declared = (providers.is_some() || !(unknown || has_providers)).then_some(declared);
     let file = File {
         listen: process::listen(listen.map(|table| table.value), report),
         admin: process::admin(admin.map(|table| table.value), report),

@@ -8,7 +8,9 @@ use http::HeaderName;
 
 use super::reader::{Table, Value};
 use super::unit::{duration, size, some_time};
-use super::value::{address, choice, count, header_name, host, list, one_or_list, unique};
+use super::value::{
+    address, choice, count, header_name, host, is_not_empty, list, one_or_list, unique,
+};
 use crate::config::report::{Diagnostic, Report};
 use crate::config::span::Spanned;
 
@@ -36,6 +38,8 @@ pub struct ListenFile {
 pub struct AdminFile {
     /// Where to listen.
     pub address: Spanned<SocketAddr>,
+    /// The address is the default.
+    pub defaulted: bool,
 }
 
 /// `[limits]`: everything that could grow.
@@ -96,15 +100,13 @@ const ADMIN_PORT: u16 = 9901;
 pub(super) fn listen(table: Option<Table<'_>>, report: &mut Report) -> ListenFile {
     let mut table = table.unwrap_or_default();
     let addresses = table.read("address", report, |value, report| {
-        let all = unique(one_or_list(value, report, address)?, "an address", report);
-        if all.is_empty() && !report.has_errors() {
-            report.push(
-                Diagnostic::error("there is no address to listen on", value.span()).hint(format!(
-                    "write \"127.0.0.1:{PORT}\", or leave `address` out"
-                )),
-            );
-        }
-        Some(all)
+        let hint = format!("write \"127.0.0.1:{PORT}\", or leave it out");
+        is_not_empty(value, "there would be nowhere to listen", &hint, report)?;
+        Some(unique(
+            one_or_list(value, report, address)?,
+            "an address",
+            report,
+        ))
     });
     let workers = table.read("workers", report, |value, report| {
         NonZeroUsize::new(count(value, report)?)
@@ -146,6 +148,7 @@ pub(super) fn admin(table: Option<Table<'_>>, report: &mut Report) -> AdminFile 
     table.finish(report);
     let default = SocketAddr::from((Ipv4Addr::LOCALHOST, ADMIN_PORT));
     AdminFile {
+        defaulted: address.is_none(),
         address: address.unwrap_or(Spanned::new(default, span)),
     }
 }

@@ -18,7 +18,10 @@ pub(super) struct Table<'a> {
     /// None for a table that is not there.
     table: Option<&'a DeTable<'a>>,
     span: Range<usize>,
+    /// Keys that somebody may have meant.
     known: Vec<&'static str>,
+    /// Keys about which all has been said.
+    settled: Vec<&'a str>,
 }
 
 impl<'a> Table<'a> {
@@ -27,6 +30,7 @@ impl<'a> Table<'a> {
             table: Some(table),
             span,
             known: Vec::new(),
+            settled: Vec::new(),
         }
     }
 
@@ -76,13 +80,20 @@ impl<'a> Table<'a> {
         report: &mut Report,
         read: impl FnOnce(&'a Value<'a>, &mut Report) -> Option<T>,
     ) -> Option<Spanned<T>> {
-        if !self.has(key) {
-            self.known.push(key);
-            let missing = Diagnostic::error(format!("`{key}` is missing"), self.span());
-            report.push(missing.hint(format!("add `{example}`")));
-            return None;
+        if self.has(key) {
+            return self.read(key, report, read);
         }
-        self.read(key, report, read)
+        self.known.push(key);
+        let is_meant = |(other, _): &(Spanned<&str>, _)| did_you_mean(other.value, [key]).is_some();
+        report.push(match self.entries().into_iter().find(is_meant) {
+            Some((misspelt, _)) => {
+                self.settled.push(misspelt.value);
+                unknown_key(&misspelt).hint(format!("did you mean `{key}`?"))
+            }
+            None => Diagnostic::error(format!("`{key}` is missing"), self.span())
+                .hint(format!("add `{example}`")),
+        });
+        None
     }
 
     /// A key that is in the design and not yet in the program.
@@ -90,7 +101,7 @@ impl<'a> Table<'a> {
         if let Some(name) = self.key(key) {
             not_yet(&format!("`{key}`"), name.span(), report);
         }
-        self.known.push(key);
+        self.settled.push(key);
     }
 
     /// A key that must not be here, and why.
@@ -103,7 +114,7 @@ impl<'a> Table<'a> {
         if let Some(name) = self.key(key) {
             report.push(say(name.span()));
         }
-        self.known.push(key);
+        self.settled.push(key);
     }
 
     fn key(&self, key: &str) -> Option<&'a toml::Spanned<Cow<'a, str>>> {
@@ -127,14 +138,11 @@ impl<'a> Table<'a> {
     pub(super) fn finish(self, report: &mut Report) -> bool {
         let mut unknown = false;
         for (key, _) in self.entries() {
-            if self.known.contains(&key.value) {
+            if self.known.contains(&key.value) || self.settled.contains(&key.value) {
                 continue;
             }
             unknown = true;
-            let diagnostic = Diagnostic::error(
-                format!("unknown key `{}`", key.value.escape_debug()),
-                key.span.clone(),
-            );
+            let diagnostic = unknown_key(&key);
             report.push(match did_you_mean(key.value, self.known.iter().copied()) {
                 Some(meant) => diagnostic.hint(format!("did you mean `{meant}`?")),
                 None => diagnostic.hint(format!("keys here are {}", self.known.join(", "))),
@@ -142,6 +150,13 @@ impl<'a> Table<'a> {
         }
         unknown
     }
+}
+
+fn unknown_key(key: &Spanned<&str>) -> Diagnostic {
+    Diagnostic::error(
+        format!("unknown key `{}`", key.value.escape_debug()),
+        key.span.clone(),
+    )
 }
 
 /// A thing that is in the design and not yet in the program.

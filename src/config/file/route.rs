@@ -15,8 +15,8 @@ use super::tls::{TlsFile, tls};
 use super::unit::{size, some_time};
 use super::url::upstream;
 use super::value::{
-    boolean, choice, header_name, host, is_name, list, method, name, one_or_list,
-    parse_header_name, unique,
+    boolean, choice, header_name, host, integer, is_name, is_not_empty, list, method, name,
+    one_or_list, parse_header_name, unique,
 };
 use crate::config::report::{Diagnostic, Report};
 use crate::config::span::Spanned;
@@ -116,9 +116,13 @@ pub(super) fn route(value: &Value<'_>, report: &mut Report) -> Option<RouteFile>
         Some(Spanned::new(PathPattern::default(), span.clone()))
     };
     let hosts = table.read("host", report, |value, report| {
+        let hint = "leave it out to take every host";
+        is_not_empty(value, "this route would take no request", hint, report)?;
         Some(unique(one_or_list(value, report, host)?, "a host", report))
     });
     let methods = table.read("methods", report, |value, report| {
+        let hint = "leave it out to take every method";
+        is_not_empty(value, "this route would take no request", hint, report)?;
         let all = list(value, "a list of methods", report, method)?;
         Some(unique(all, "a method", report))
     });
@@ -324,34 +328,30 @@ fn unauthorized(value: &Value<'_>, report: &mut Report) -> Option<()> {
         wrong_type(value, "a list like [ { status = 401 } ]", report);
         return None;
     };
-    for (index, element) in array.iter().enumerate() {
-        let mut table = Table::of(element, report)?;
-        if index > 0 {
-            not_yet("a second condition", element.span(), report);
-            continue;
-        }
-        match table
-            .take("status")
-            .map(|status| (status, status.get_ref()))
-        {
-            Some((_, DeValue::Integer(status))) if status.as_str() == "401" => {}
-            Some((status, DeValue::Integer(_))) => {
-                report.show(status.span());
-                not_yet("a status other than 401", status.span(), report);
-            }
-            Some((status, _)) => wrong_type(status, "a status like 401", report),
-            None => {
-                let missing = Diagnostic::error("`status` is missing", element.span());
-                report.push(missing.hint("add `status = 401`"));
-            }
-        }
-        for key in ["json", "equals", "renew"] {
-            table.not_yet(key, report);
-        }
-        table.finish(report);
-    }
     if array.is_empty() {
         not_yet("an empty list", value.span(), report);
     }
+    for (index, element) in array.iter().enumerate() {
+        if condition(element, report).is_some() && index > 0 {
+            not_yet("a second condition", element.span(), report);
+        }
+    }
     Some(())
+}
+
+/// `{ status = 401 }`
+fn condition(value: &Value<'_>, report: &mut Report) -> Option<()> {
+    let mut table = Table::of(value, report)?;
+    let status = table.require("status", "status = 401", report, |value, report| {
+        integer(value, "a status like 401", report)
+    })?;
+    if status.value != 401 {
+        not_yet("a status other than 401", status.span, report);
+        return None;
+    }
+    for key in ["json", "equals", "renew"] {
+        table.not_yet(key, report);
+    }
+    let unknown = table.finish(report);
+    (!unknown).then_some(())
 }

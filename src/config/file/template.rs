@@ -41,6 +41,9 @@ pub(super) fn template(
                 error.length
             };
             let span = part_of_string(report.source(), &value.span(), error.offset, length);
+            if length == 1 {
+                report.show(span.clone());
+            }
             let inside = text
                 .get(error.offset + 1..(error.offset + error.length).saturating_sub(1))
                 .unwrap_or_default();
@@ -53,11 +56,13 @@ pub(super) fn template(
             };
             let diagnostic = Diagnostic::error(message, span);
             report.push(match meant(inside) {
-                Some(meant) => diagnostic.hint(format!("did you mean `{{{meant}}}`?")),
-                None if unknown_text => diagnostic
+                Some(meant) if error.message.starts_with("unknown") => {
+                    diagnostic.hint(format!("did you mean `{{{meant}}}`?"))
+                }
+                _ if unknown_text => diagnostic
                     .hint("write `{{` and `}}` for braces")
                     .note(error.hint),
-                None => diagnostic.hint(error.hint),
+                _ => diagnostic.hint(error.hint),
             });
             return None;
         }

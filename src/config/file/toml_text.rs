@@ -9,82 +9,131 @@ use crate::config::report::{Diagnostic, Report};
 /// The tree, unless there is none to rely on.
 pub(super) fn parse<'a>(text: &'a str, report: &mut Report) -> Option<toml::Spanned<DeTable<'a>>> {
     let (tree, errors) = DeTable::parse_recoverable(text);
-    let is_duplicate = |error: &toml::de::Error| error.message() == "duplicate key";
-    let sound = errors.iter().all(is_duplicate);
+    // After a key that is there twice, everything else is still what it is.
+    let sound = errors.iter().all(|error| error.message() == DUPLICATE);
     if !sound {
         report.syntax_is_broken();
     }
-    let mut last_line = None;
+    let mut kept: Vec<usize> = Vec::new();
     for error in errors {
         let span = error.span().unwrap_or(text.len()..text.len());
-        // What follows the first mistake of a line is mostly a consequence of it.
-        let line = text
-            .get(..span.start)
-            .map(|before| before.matches('\n').count());
-        if line == last_line {
+        let is_known =
+            |earlier: &usize| is_consequence(*earlier, span.start, text, error.message());
+        if kept.iter().any(is_known) {
             continue;
         }
-        last_line = line;
-        let (message, hint) = in_our_words(error.message());
-        let diagnostic = Diagnostic::error(message, span);
-        report.push(match hint {
-            Some(hint) => diagnostic.hint(hint),
-            None => diagnostic,
-        });
+        kept.push(span.start);
+        let (message, hint) = in_our_words(error.message(), span.is_empty());
+        report.push(Diagnostic::error(message, span).hint(hint));
     }
     sound.then_some(tree)
 }
 
-/// What the parser says, said by us: it depends on none of the text.
-fn in_our_words(message: &str) -> (&'static str, Option<&'static str>) {
-    let about = |what: &str| message.contains(what);
-    if about("duplicate key") {
+const DUPLICATE: &str = "duplicate key";
+
+/// Whether a mistake is there because of an earlier one: on the same line, or in a table whose head is there twice.
+fn is_consequence(earlier: usize, at: usize, text: &str, message: &str) -> bool {
+    let between = text
+        .get(earlier.min(at)..earlier.max(at))
+        .unwrap_or_default();
+    let before = text.get(..earlier).unwrap_or_default();
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    let in_table = line.trim_start().starts_with('[') && earlier < at && !between.contains("\n[");
+    !between.contains('\n') || (in_table && message == DUPLICATE)
+}
+
+/// What the parser says, said by us: nothing of the text is in it. `is_nothing`: it points between two characters.
+fn in_our_words(message: &str, is_nothing: bool) -> (&'static str, &'static str) {
+    let about = |words: &[&str]| words.iter().any(|words| message.contains(words));
+    if about(&[DUPLICATE]) {
+        ("this is here for the second time", "keep one of them")
+    } else if about(&["string values must be quoted"]) && is_nothing {
+        ("there is no value here", "write `key = value`")
+    } else if about(&["string values must be quoted"]) {
+        ("this is not a value", "write a string in quotes")
+    } else if about(&["invalid boolean"]) {
         (
-            "this key is here for the second time",
-            Some("keep one of them"),
+            "this is not a value",
+            "write `true` or `false` in lower case, and a string in quotes",
         )
-    } else if about("string values must be quoted") || about("invalid value") {
-        ("this is not a value", Some("a string is written in quotes"))
-    } else if about("missing value") || about("key with no value") {
-        ("there is no value here", Some("write `key = value`"))
-    } else if about("opening quote")
-        || about("closing quote")
-        || about("invalid basic string")
-        || about("invalid literal string")
-    {
+    } else if about(&["key with no value", "missing assignment"]) {
+        ("there is no `=` here", "write `key = value`")
+    } else if about(&["extra `=`"]) {
+        ("one `=` too many", "write `key = value`")
+    } else if about(&["visible characters"]) {
+        (
+            "a control character in a string",
+            "write it as an escape, like `\\t`",
+        )
+    } else if about(&[
+        "multi-line basic string, expected",
+        "multi-line literal string, expected",
+    ]) {
+        (
+            "a string of several lines does not end",
+            "close it with the three quotes that it begins with",
+        )
+    } else if about(&["basic string", "literal string"]) {
         (
             "this string does not end",
-            Some("close it with the quote that it begins with, on the same line"),
+            "close it with the quote that it begins with, on the same line",
         )
-    } else if about("missing escaped value") || about("unicode value") {
+    } else if about(&["escaped value", "unicode value"]) {
         (
             "this escape has no meaning",
-            Some("write a backslash as `\\\\`, or the string in single quotes"),
+            "write a backslash as `\\\\`, or the string in single quotes",
         )
-    } else if about("missing comma") {
-        ("a comma is missing here", None)
-    } else if about("extra comma") {
-        ("a comma too many", None)
-    } else if about("unclosed table") || about("unclosed array table") {
+    } else if about(&["missing comma", "extra assignment"]) {
+        (
+            "a comma is missing before this",
+            "write a `,` between the two",
+        )
+    } else if about(&["extra comma"]) {
+        ("one comma too many", "leave it out")
+    } else if about(&["unclosed table", "unclosed array table"]) {
         (
             "the head of this table does not end",
-            Some("close it with `]`, or `]]` for a list"),
+            "close it with as many `]` as it begins with",
         )
-    } else if about("unclosed array") {
-        ("this list does not end", Some("close it with `]`"))
-    } else if about("unclosed inline table") {
-        ("this table does not end", Some("close it with `}`"))
-    } else if about("missing assignment") {
-        ("a key has no value", Some("write `key = value`"))
-    } else if about("dotted key") {
+    } else if about(&["unclosed array"]) {
+        ("a list does not end", "close it with `]`")
+    } else if about(&["unclosed inline table"]) {
+        ("a table does not end", "close it with `}`")
+    } else if about(&["keys cannot be empty"]) {
+        ("a name is missing here", "write `key = value` or `[table]`")
+    } else if about(&["unquoted key"]) {
         (
-            "this key is not a table",
-            Some("it already has a value of its own"),
+            "this cannot be a key",
+            "a key is letters, digits, `-` and `_`; others are written in quotes",
+        )
+    } else if about(&["dotted key"]) {
+        (
+            "this is a value already, and cannot be a table too",
+            "keep one of them",
+        )
+    } else if about(&["unexpected key or value"]) {
+        (
+            "the line should end here",
+            "write what follows on a line of its own",
+        )
+    } else if about(&[
+        "leading zero",
+        "float",
+        "integer",
+        "date",
+        "time",
+        "digits",
+        "sign",
+        "radix",
+    ]) {
+        (
+            "this is not a value",
+            "write a number in digits, and a string in quotes",
         )
     } else {
         (
             "this is not TOML",
-            Some("write `key = value`, `[table]` or `# comment`"),
+            "write `key = value`, `[table]` or `# comment`",
         )
     }
 }

@@ -83,15 +83,16 @@ pub(super) fn size(value: &Value<'_>, report: &mut Report) -> Option<usize> {
             return None;
         }
     };
-    let bytes = bytes.filter(|bytes| *bytes <= LARGEST);
-    if bytes.is_none() {
-        report.push(
-            Diagnostic::error("expected a size of at most 1 TiB", value.span()).hint(
-                "write a number of bytes, or one with KB, MB, GB, KiB, MiB or GiB: \"64KiB\"",
-            ),
-        );
-    }
-    bytes
+    let diagnostic = match bytes {
+        Some(bytes) if bytes <= LARGEST => return Some(bytes),
+        Some(_) => {
+            Diagnostic::error("more than 1 TiB", value.span()).hint("write at most \"1024GiB\"")
+        }
+        None => Diagnostic::error("expected a size", value.span())
+            .hint("write a number of bytes, or one with KB, MB, GB, KiB, MiB or GiB: \"64KiB\""),
+    };
+    report.push(diagnostic);
+    None
 }
 
 const LARGEST: usize = 1 << 40;

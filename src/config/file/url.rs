@@ -59,14 +59,17 @@ fn url(text: &str, span: Range<usize>, report: &mut Report) -> Option<Uri> {
         });
         return None;
     }
+    let port = authority.and_then(|authority| authority.rsplit_once(':'));
+    if port.is_some_and(|(_, port)| is_bad_port(port)) {
+        report.push(wrong("this is not a port").hint("a port is a number from 1 to 65535"));
+        return None;
+    }
     match text.parse::<Uri>() {
         Ok(uri) if !matches!(uri.scheme_str(), Some("https" | "http")) => {
             report.push(wrong("expected an https URL").hint("begin it with `https://`"));
             None
         }
-        Ok(uri) if uri.host().is_some_and(|host| !host.is_empty()) && has_good_port(&uri) => {
-            Some(uri)
-        }
+        Ok(uri) if uri.host().is_some_and(|host| !host.is_empty()) => Some(uri),
         _ => {
             report.push(
                 wrong("this is not a URL")
@@ -83,13 +86,7 @@ fn is_plain(text: &str) -> bool {
     text.contains('.') && !text.starts_with('/') && text.chars().all(plain)
 }
 
-fn has_good_port(uri: &Uri) -> bool {
-    let Some(authority) = uri.authority() else {
-        return false;
-    };
-    let after_host = authority
-        .as_str()
-        .strip_prefix(authority.host())
-        .unwrap_or_default();
-    after_host.is_empty() || authority.port_u16().is_some_and(|port| port > 0)
+/// Whether what follows the last colon is meant to be a port and is none. It may be the end of an IPv6 address.
+fn is_bad_port(text: &str) -> bool {
+    !text.ends_with(']') && !text.parse::<u16>().is_ok_and(|port| port > 0)
 }

@@ -110,6 +110,23 @@ pub(super) fn one_or_list<'a, T>(
     }
 }
 
+/// A mistake if it is a list of nothing.
+pub(super) fn is_not_empty(
+    value: &Value<'_>,
+    message: &str,
+    hint: &str,
+    report: &mut Report,
+) -> Option<()> {
+    let is_empty = value
+        .get_ref()
+        .as_array()
+        .is_some_and(|array| array.is_empty());
+    if is_empty {
+        report.push(Diagnostic::error(message, value.span()).hint(hint));
+    }
+    (!is_empty).then_some(())
+}
+
 /// A word out of a closed set.
 pub(super) fn choice<T: Copy>(
     value: &Value<'_>,
@@ -279,10 +296,16 @@ const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OP
 pub(super) fn method(value: &Value<'_>, report: &mut Report) -> Option<Method> {
     let text = string(value, "a method", report)?;
     let wrong = |message: &str| Diagnostic::error(message, value.span());
-    if ["TRACE", "CONNECT"].contains(&text.to_ascii_uppercase().as_str()) {
+    let refused = match text.to_ascii_uppercase().as_str() {
+        "TRACE" => Some("the answer to TRACE would show the token to its caller"),
+        "CONNECT" => Some("CONNECT opens a tunnel, and what goes through it carries no token"),
+        _ => None,
+    };
+    if let Some(reason) = refused {
         report.push(
             wrong("no route can take this method")
-                .note("TRACE would show the token to its caller, and CONNECT is a tunnel"),
+                .hint("leave it out")
+                .note(reason),
         );
         return None;
     }
