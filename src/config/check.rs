@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::{HeaderName, Uri};
+use http::Uri;
 
 use super::file::template::references;
 use super::file::{
@@ -83,12 +83,10 @@ fn addresses_are_not_shared(file: &File, report: &mut Report) {
 }
 
 fn params_name_inputs(oauth2: &OAuth2File, report: &mut Report) {
+    let otherwise = "declare it: `inputs = [\"NAME\"]` beside `params`, with that name";
     for (_, template) in &oauth2.params {
         for reference in names_without(template, &oauth2.inputs, report.source()) {
-            let diagnostic = unknown_name(&reference, names(&oauth2.inputs));
-            report.push(diagnostic.unwrap_or_else(|diagnostic| {
-                diagnostic.hint("declare it: `inputs = [\"NAME\"]` beside `params`, with that name")
-            }));
+            report.push(unknown_name(&reference, &names(&oauth2.inputs), otherwise));
         }
     }
 }
@@ -110,24 +108,21 @@ fn names(all: &[Spanned<String>]) -> Vec<&str> {
     all.iter().map(|name| name.value.as_str()).collect()
 }
 
-/// A placeholder whose name does not exist: `Ok` if the hint is already there.
+/// A placeholder whose name does not exist. `otherwise` is the hint if nothing like it does.
 fn unknown_name(
     reference: &Spanned<&Reference>,
-    candidates: Vec<&str>,
-) -> Result<Diagnostic, Diagnostic> {
-    let (what, name) = match reference.value {
-        Reference::Path(name) => ("path", name),
-        Reference::Input(name) => ("input", name),
-        _ => return Err(Diagnostic::error("unknown name", reference.span.clone())),
+    candidates: &[&str],
+    otherwise: &str,
+) -> Diagnostic {
+    let (kind, name, message) = match reference.value {
+        Reference::Path(name) => ("path", name, "the path of this route captures no"),
+        Reference::Input(name) => ("input", name, "there is no input"),
+        _ => return Diagnostic::error("unknown name", reference.span.clone()),
     };
-    let message = match what {
-        "path" => format!("the path of this route captures no `{name}`"),
-        _ => format!("there is no input `{name}`"),
-    };
-    let diagnostic = Diagnostic::error(message, reference.span.clone());
-    match did_you_mean(name, candidates) {
-        Some(meant) => Ok(diagnostic.hint(format!("did you mean `{{{what}.{meant}}}`?"))),
-        None => Err(diagnostic),
+    let diagnostic = Diagnostic::error(format!("{message} `{name}`"), reference.span.clone());
+    match did_you_mean(name, candidates.iter().copied()) {
+        Some(meant) => diagnostic.hint(format!("did you mean `{{{kind}.{meant}}}`?")),
+        None => diagnostic.hint(otherwise),
     }
 }
 
@@ -225,39 +220,30 @@ fn takes_items<T: PartialEq>(earlier: &[Spanned<T>], items: &[Spanned<T>]) -> bo
 }
 
 fn inputs_name_captures(route: &RouteFile, report: &mut Report) {
-    let mut found = Vec::new();
+    let captures: Vec<_> = route.path.captures().collect();
     for (_, template) in &route.inputs {
-        for reference in references(template, report.source()) {
-            match reference.value {
-                Reference::Path(name) if !route.path.captures().any(|it| it == name) => {
-                    let diagnostic = unknown_name(&reference, route.path.captures().collect());
-                    found.push(diagnostic.unwrap_or_else(|diagnostic| {
-                        diagnostic.hint(format!(
-                            "capture it, like `path = \"/somewhere/{{{name}}}\"`"
-                        ))
-                    }));
+        let unknown: Vec<_> = references(template, report.source())
+            .filter_map(|reference| match reference.value {
+                Reference::Path(name) if !captures.contains(&name.as_str()) => {
+                    let otherwise = format!("capture it, like `path = \"/somewhere/{{{name}}}\"`");
+                    Some(unknown_name(&reference, &captures, &otherwise))
                 }
-                Reference::Header(name) if HeaderName::from_bytes(name.as_bytes()).is_err() => {
-                    let message = format!("`{name}` cannot be the name of a header");
-                    found.push(Diagnostic::error(message, reference.span.clone()));
-                }
-                _ => {}
-            }
+                _ => None,
+            })
+            .collect();
+        for diagnostic in unknown {
+            report.push(diagnostic);
         }
-    }
-    for diagnostic in found {
-        report.push(diagnostic);
     }
 }
 
 fn headers_name_inputs(route: &RouteFile, report: &mut Report) {
+    let otherwise =
+        "declare it: `inputs = { NAME = \"{path.NAME}\" }` in this route, with that name";
     let inputs: Vec<_> = route.inputs.iter().map(|(name, _)| name.clone()).collect();
     for (_, template) in &route.headers {
         for reference in names_without(template, &inputs, report.source()) {
-            let diagnostic = unknown_name(&reference, names(&inputs));
-            report.push(diagnostic.unwrap_or_else(|diagnostic| {
-                diagnostic.hint("declare it: `inputs = { NAME = \"{path.NAME}\" }` in this route, with that name")
-            }));
+            report.push(unknown_name(&reference, &names(&inputs), otherwise));
         }
     }
 }

@@ -1,11 +1,14 @@
 //! The mirror of `proxy.toml`: what the user wrote, in types, with the place of everything that can be pointed at.
 
+mod names;
+mod network;
 mod path;
 mod process;
 mod provider;
 mod reader;
 mod route;
 mod scope;
+mod secret;
 pub(super) mod template;
 mod tls;
 mod toml_text;
@@ -55,7 +58,7 @@ pub(super) fn read(report: &mut Report) -> Option<Draft> {
     let text = report.source().to_owned();
     let tree = toml_text::parse(&text, report)?;
     let mut table = Table::new(tree.get_ref(), 0..0);
-    let mut process = |key, report: &mut Report| table.read(key, report, |v, r| Table::of(v, r));
+    let mut process = |key, report: &mut Report| table.read(key, report, Table::of);
     let listen = process("listen", report);
     let admin = process("admin", report);
     let limits = process("limits", report);

@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
+use super::names::is_name;
 use super::reader::Value;
-use super::value::{is_name, part_of_string, string};
+use super::value::{part_of_string, string};
 use crate::config::report::{Diagnostic, Report};
 
 /// A path in whole segments; what follows it is appended to the upstream's.

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use http::HeaderName;
 
+use super::names::unique;
+use super::network::{address, header_name, host};
 use super::reader::{Table, Value};
 use super::unit::{duration, size, some_time};
-use super::value::{
-    address, choice, count, header_name, host, is_not_empty, list, one_or_list, unique,
-};
+use super::value::{choice, count, is_not_empty, list, one_or_list};
 use crate::config::report::{Diagnostic, Report};
 use crate::config::span::Spanned;
 

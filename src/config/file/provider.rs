@@ -5,13 +5,15 @@ use std::time::Duration;
 use http::Uri;
 use toml::de::DeValue;
 
+use super::names::{is_name, names};
 use super::reader::{Table, Value, wrong_type};
 use super::scope::scope;
+use super::secret::secret;
 use super::template::{Verdict, template};
 use super::tls::{TlsFile, tls};
 use super::unit::some_time;
 use super::url::endpoint;
-use super::value::{boolean, choice, count, is_name, names, secret};
+use super::value::{boolean, choice, count};
 use crate::config::report::{Diagnostic, Report};
 use crate::config::span::Spanned;
 use crate::provider::secret::SecretRef;

@@ -7,6 +7,8 @@ use http::header::{self, AUTHORIZATION};
 use http::{HeaderName, Method, Uri};
 use toml::de::DeValue;
 
+use super::names::{is_name, name, unique};
+use super::network::{header_name, host, method, parse_header_name};
 use super::path::{PathPattern, path};
 use super::reader::{Table, Value, not_yet, wrong_type};
 use super::scope::scope;
@@ -14,10 +16,7 @@ use super::template::{Verdict, template};
 use super::tls::{TlsFile, tls};
 use super::unit::{size, some_time};
 use super::url::upstream;
-use super::value::{
-    boolean, choice, header_name, host, integer, is_name, is_not_empty, list, method, name,
-    one_or_list, parse_header_name, unique,
-};
+use super::value::{boolean, choice, integer, is_not_empty, list, one_or_list};
 use crate::config::report::{Diagnostic, Report};
 use crate::config::span::Spanned;
 use crate::provider::template::{Reference, Template};
@@ -188,7 +187,14 @@ type Inputs = Vec<(Spanned<String>, Spanned<Template>)>;
 
 fn inputs(value: &Value<'_>, report: &mut Report) -> Option<Inputs> {
     let verdict = |reference: &Reference| match reference {
-        Reference::Path(_) | Reference::Header(_) | Reference::Query(_) => Verdict::Fine,
+        Reference::Path(_) | Reference::Query(_) => Verdict::Fine,
+        Reference::Header(name) => match HeaderName::from_bytes(name.as_bytes()) {
+            Ok(name) if is_framing(&name) => Verdict::Wrong(
+                "use another header: this one is taken out of the request, which needs it",
+            ),
+            Ok(_) => Verdict::Fine,
+            Err(_) => Verdict::Wrong("the name of a header is letters, digits and `-`"),
+        },
         Reference::Body(_) => Verdict::NotYet,
         _ => {
             Verdict::Wrong("an input is made of {path.NAME}, {header.NAME}, {query.NAME} and text")

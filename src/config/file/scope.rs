@@ -2,8 +2,9 @@
 
 use toml::de::DeValue;
 
+use super::names::unique;
 use super::reader::{Value, wrong_type};
-use super::value::{list, part_of_string, string, unique};
+use super::value::{list, part_of_string, string};
 use crate::config::report::{Diagnostic, Report};
 use crate::config::span::Spanned;
 

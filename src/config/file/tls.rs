@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::reader::{Table, Value};
-use super::value::file_path;
+use super::secret::file_path;
 use crate::config::report::{Diagnostic, Report};
 use crate::config::span::Spanned;
 

@@ -29,13 +29,13 @@ pub(super) fn endpoint(value: &Value<'_>, report: &mut Report) -> Option<Uri> {
 
 fn url(text: &str, span: Range<usize>, report: &mut Report) -> Option<Uri> {
     let wrong = |message: &str| Diagnostic::error(message, span.clone());
-    // Nobody keeps a secret in a host or a path; in these it has been seen.
-    let public = !text.contains(['@', '?', '#']);
+    let after_scheme = text.split_once("://").map(|(_, rest)| rest);
+    let authority = after_scheme.unwrap_or(text).split(['/', '?', '#']).next();
+    // Nobody keeps a secret in a host or a path; in what else a URL may have it has been seen.
+    let public = !text.contains(['@', '?', '#']) && authority.is_some_and(is_host_and_port);
     if public {
         report.show(span.clone());
     }
-    let after_scheme = text.split_once("://").map(|(_, rest)| rest);
-    let authority = after_scheme.unwrap_or(text).split(['/', '?', '#']).next();
     if authority.is_some_and(|authority| authority.contains('@')) {
         report.push(
             wrong("a URL cannot have a user or a password in it")
@@ -78,6 +78,20 @@ fn url(text: &str, span: Range<usize>, report: &mut Report) -> Option<Uri> {
             None
         }
     }
+}
+
+/// Whether it can be no more than that: a password whose `@` has been forgotten looks like a port, but has more than digits.
+fn is_host_and_port(authority: &str) -> bool {
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port),
+        _ => (authority, ""),
+    };
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.[]:".contains(c);
+    let is_bracketed = host.starts_with('[') && host.ends_with(']');
+    host.chars().all(plain)
+        && (is_bracketed || !host.contains(':'))
+        && port.len() <= 5
+        && port.chars().all(|c| c.is_ascii_digit())
 }
 
 /// What a URL without its scheme looks like.
