@@ -28,3 +28,8 @@ impl<T> Deref for Spanned<T> {
         &self.value
     }
 }
+
+/// What was written, or the default.
+pub(super) fn value_or<T>(written: Option<Spanned<T>>, default: T) -> T {
+    written.map_or(default, |written| written.value)
+}

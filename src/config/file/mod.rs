@@ -26,6 +26,7 @@ use toml::de::DeValue;
 
 use self::reader::{Table, Value};
 use super::report::{Diagnostic, Report};
+use super::span::value_or;
 
 /// The whole file.
 #[derive(Clone, Debug)]
@@ -79,9 +80,9 @@ pub(super) fn read(report: &mut Report) -> Option<Draft> {
         admin: process::admin(admin.map(|table| table.value), report),
         limits: process::limits(limits.map(|table| table.value), report),
         log: process::log(log.map(|table| table.value), report),
-        resolve: resolve.map_or_else(Vec::new, |resolve| resolve.value),
-        providers: providers.map_or_else(Vec::new, |providers| providers.value),
-        routes: routes.map_or_else(Vec::new, |routes| routes.value),
+        resolve: value_or(resolve, Vec::new()),
+        providers: value_or(providers, Vec::new()),
+        routes: value_or(routes, Vec::new()),
     };
     Some(Draft { file, declared })
 }

@@ -12,7 +12,7 @@ use super::reader::{Table, Value};
 use super::unit::{duration, size, some_time};
 use super::value::{choice, count, is_not_empty, list, one_or_list};
 use crate::config::report::{Diagnostic, Report};
-use crate::config::span::Spanned;
+use crate::config::span::{Spanned, value_or};
 
 /// `[listen]`: where the app calls.
 #[derive(Clone, Debug)]
@@ -134,10 +134,10 @@ pub(super) fn listen(table: Option<Table<'_>>, report: &mut Report) -> ListenFil
             |addresses| addresses.value,
         ),
         workers,
-        hosts: hosts.map_or_else(Vec::new, |hosts| hosts.value),
+        hosts: value_or(hosts, Vec::new()),
         require_header,
-        drain_timeout: drain_timeout.map_or(Duration::from_secs(25), |it| it.value),
-        drain_delay: drain_delay.map_or(Duration::from_secs(1), |it| it.value),
+        drain_timeout: value_or(drain_timeout, Duration::from_secs(25)),
+        drain_delay: value_or(drain_delay, Duration::from_secs(1)),
     }
 }
 
@@ -155,23 +155,28 @@ pub(super) fn admin(table: Option<Table<'_>>, report: &mut Report) -> AdminFile 
 
 pub(super) fn limits(table: Option<Table<'_>>, report: &mut Report) -> LimitsFile {
     let mut table = table.unwrap_or_default();
-    macro_rules! or {
-        ($key:literal, $read:ident, $default:expr) => {
-            table
-                .read($key, report, $read)
-                .map_or($default, |limit| limit.value)
-        };
-    }
     let limits = LimitsFile {
-        connections: or!("connections", count, 10_000),
-        head_size_bytes: or!("head_size", some_size, 64 << 10),
-        header_timeout: or!("header_timeout", some_time, Duration::from_secs(10)),
-        body_idle: or!("body_idle", some_time, Duration::from_secs(30)),
-        replay_budget_bytes: or!("replay_budget", size, 16 << 20),
-        waiters: or!("waiters", count, 10_000),
-        idle_per_upstream: or!("idle_per_upstream", count, 64),
-        idle_timeout: or!("idle_timeout", some_time, Duration::from_secs(15)),
-        connection_age: or!("connection_age", some_time, Duration::from_secs(300)),
+        connections: value_or(table.read("connections", report, count), 10_000),
+        head_size_bytes: value_or(table.read("head_size", report, some_size), 64 << 10),
+        header_timeout: value_or(
+            table.read("header_timeout", report, some_time),
+            Duration::from_secs(10),
+        ),
+        body_idle: value_or(
+            table.read("body_idle", report, some_time),
+            Duration::from_secs(30),
+        ),
+        replay_budget_bytes: value_or(table.read("replay_budget", report, size), 16 << 20),
+        waiters: value_or(table.read("waiters", report, count), 10_000),
+        idle_per_upstream: value_or(table.read("idle_per_upstream", report, count), 64),
+        idle_timeout: value_or(
+            table.read("idle_timeout", report, some_time),
+            Duration::from_secs(15),
+        ),
+        connection_age: value_or(
+            table.read("connection_age", report, some_time),
+            Duration::from_secs(300),
+        ),
     };
     table.finish(report);
     limits
@@ -214,8 +219,8 @@ pub(super) fn log(table: Option<Table<'_>>, report: &mut Report) -> LogFile {
     });
     table.finish(report);
     LogFile {
-        level: level.map_or(tracing::Level::INFO, |level| level.value),
-        format: format.map_or(LogFormat::Auto, |format| format.value),
+        level: value_or(level, tracing::Level::INFO),
+        format: value_or(format, LogFormat::Auto),
     }
 }
 

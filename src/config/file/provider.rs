@@ -15,7 +15,7 @@ use super::unit::some_time;
 use super::url::endpoint;
 use super::value::{boolean, choice, count};
 use crate::config::report::{Diagnostic, Report};
-use crate::config::span::Spanned;
+use crate::config::span::{Spanned, value_or};
 use crate::provider::secret::SecretRef;
 use crate::provider::template::{Reference, Template};
 
@@ -125,7 +125,7 @@ pub(super) fn provider(
     };
     good_name.then_some(ProviderFile {
         name: Spanned::new(name.value.to_owned(), name.span.clone()),
-        warm: warm.is_some_and(|warm| warm.value),
+        warm: value_or(warm, false),
         source: source?,
     })
 }
@@ -141,9 +141,6 @@ fn static_key(mut table: Table<'_>, report: &mut Report) -> Option<StaticFile> {
 }
 
 fn oauth2(mut table: Table<'_>, report: &mut Report) -> Option<OAuth2File> {
-    let default = |secs| {
-        move |it: Option<Spanned<Duration>>| it.map_or(Duration::from_secs(secs), |it| it.value)
-    };
     let before = report.count();
     table.read("grant_type", report, |value, report| {
         let choices = [("client_credentials", ())];
@@ -156,7 +153,7 @@ fn oauth2(mut table: Table<'_>, report: &mut Report) -> Option<OAuth2File> {
     let token_endpoint = table.require("token_endpoint", example, report, endpoint);
     let example = "client_id = { env = \"CLIENT_ID\" }";
     let client_id = table.require("client_id", example, report, client_id);
-    let client_auth = match method.map_or(Method::Basic, |method| method.value) {
+    let client_auth = match value_or(method, Method::Basic) {
         Method::None => {
             table.refuse("client_secret", report, |span| {
                 Diagnostic::error("a client without authentication has no secret", span)
@@ -200,16 +197,16 @@ fn oauth2(mut table: Table<'_>, report: &mut Report) -> Option<OAuth2File> {
         token_endpoint: token_endpoint?,
         client_auth: client_auth?,
         client_id: client_id?,
-        scope: scope.map_or_else(Vec::new, |scope| scope.value),
-        params: params.map_or_else(Vec::new, |params| params.value),
-        inputs: inputs.map_or_else(Vec::new, |inputs| inputs.value),
+        scope: value_or(scope, Vec::new()),
+        params: value_or(params, Vec::new()),
+        inputs: value_or(inputs, Vec::new()),
         max_lifetime: max_lifetime.map(|it| it.value),
-        after: default(300)(after),
-        timeout: default(10)(timeout),
-        token_wait: default(10)(token_wait),
-        max_entries: max_entries.map_or(10_000, |most| most.value),
+        after: value_or(after, Duration::from_secs(300)),
+        timeout: value_or(timeout, Duration::from_secs(10)),
+        token_wait: value_or(token_wait, Duration::from_secs(10)),
+        max_entries: value_or(max_entries, 10_000),
         tls: tls.map(|tls| tls.value),
-        allow_plaintext: allow_plaintext.is_some_and(|allow| allow.value),
+        allow_plaintext: value_or(allow_plaintext, false),
     })
 }
 

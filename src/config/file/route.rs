@@ -18,7 +18,7 @@ use super::unit::{size, some_time};
 use super::url::upstream;
 use super::value::{boolean, choice, integer, is_not_empty, list, one_or_list};
 use crate::config::report::{Diagnostic, Report};
-use crate::config::span::Spanned;
+use crate::config::span::{Spanned, value_or};
 use crate::provider::template::{Reference, Template};
 
 /// One route.
@@ -163,20 +163,20 @@ pub(super) fn route(value: &Value<'_>, report: &mut Report) -> Option<RouteFile>
     Some(RouteFile {
         name: route_name,
         path: route_path?,
-        hosts: hosts.map_or_else(Vec::new, |hosts| hosts.value),
-        methods: methods.map_or_else(Vec::new, |methods| methods.value),
+        hosts: value_or(hosts, Vec::new()),
+        methods: value_or(methods, Vec::new()),
         // What is reported as wrong is never used; the other checks go on with this in its place.
         upstream: route_upstream
             .unwrap_or_else(|| Spanned::new(Uri::from_static("http://localhost"), span.clone())),
         provider: provider?,
-        inputs: inputs.map_or_else(Vec::new, |inputs| inputs.value),
+        inputs: value_or(inputs, Vec::new()),
         headers: with_default_authorization(headers, &span),
-        on_conflict: on_conflict.map_or(OnConflict::Overwrite, |choice| choice.value),
-        remove: remove.map_or_else(Vec::new, |remove| remove.value),
-        replay_limit_bytes: replay_limit.map_or(REPLAY_LIMIT_BYTES, |limit| limit.value),
-        replay: replay.map_or(Replay::Unauthorized, |replay| replay.value),
-        timeouts: timeouts.map_or_else(TimeoutsFile::default, |timeouts| timeouts.value),
-        allow_plaintext: allow_plaintext.is_some_and(|allow| allow.value),
+        on_conflict: value_or(on_conflict, OnConflict::Overwrite),
+        remove: value_or(remove, Vec::new()),
+        replay_limit_bytes: value_or(replay_limit, REPLAY_LIMIT_BYTES),
+        replay: value_or(replay, Replay::Unauthorized),
+        timeouts: value_or(timeouts, TimeoutsFile::default()),
+        allow_plaintext: value_or(allow_plaintext, false),
         tls: tls.map(|tls| tls.value),
         scope,
         span,
@@ -263,7 +263,7 @@ fn headers(value: &Value<'_>, report: &mut Report) -> Option<Headers> {
 
 /// `Authorization = "Bearer {token}"`, unless the token goes elsewhere or the field is set otherwise.
 fn with_default_authorization(headers: Option<Spanned<Headers>>, route: &Range<usize>) -> Headers {
-    let mut all = headers.map_or_else(Vec::new, |headers| headers.value);
+    let mut all = value_or(headers, Vec::new());
     let says_where = all.iter().any(|(name, template)| {
         name.value == AUTHORIZATION || template.references().any(|it| *it == Reference::Token)
     });
