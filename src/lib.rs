@@ -1,5 +1,6 @@
 //! pillion carries an application's API tokens.
 
+pub mod config;
 pub mod fake;
 pub mod metrics;
 pub mod net;

@@ -1,0 +1,339 @@
+//! `[provider.NAME]`: where a token comes from.
+
+use std::time::Duration;
+
+use http::Uri;
+use toml::de::DeValue;
+
+use super::names::{is_name, names};
+use super::reader::{Table, Value, wrong_type};
+use super::scope::scope;
+use super::secret::secret;
+use super::template::{Verdict, template};
+use super::tls::{TlsFile, tls};
+use super::unit::some_time;
+use super::url::endpoint;
+use super::value::{boolean, choice, count};
+use crate::config::report::{Diagnostic, Report};
+use crate::config::span::{Spanned, value_or};
+use crate::provider::secret::SecretRef;
+use crate::provider::template::{Reference, Template};
+
+/// One provider.
+#[derive(Clone, Debug)]
+pub struct ProviderFile {
+    /// The name, and its place in the head of the table.
+    pub name: Spanned<String>,
+    /// Fetched at start, and readiness waits for it.
+    pub warm: bool,
+    /// What `type` says, and what belongs to it.
+    pub source: SourceFile,
+}
+
+/// What a provider does for a token.
+#[derive(Clone, Debug)]
+pub enum SourceFile {
+    /// `type = "oauth2"`
+    OAuth2(Box<OAuth2File>),
+    /// `type = "static"`
+    Static(StaticFile),
+}
+
+/// `type = "oauth2"`, `grant_type = "client_credentials"`: RFC 6749 §4.4.
+#[derive(Clone, Debug)]
+pub struct OAuth2File {
+    /// Where tokens are asked for.
+    pub token_endpoint: Spanned<Uri>,
+    /// How the client proves who it is.
+    pub client_auth: ClientAuth,
+    /// Who the client is.
+    pub client_id: Spanned<ClientId>,
+    /// Scope tokens, each once; a route may replace them.
+    pub scope: Vec<Spanned<String>>,
+    /// Further parameters of the token request. Only [`Reference::Input`](crate::provider::template::Reference::Input) in them.
+    pub params: Vec<(Spanned<String>, Spanned<Template>)>,
+    /// What a route has to supply; a token per distinct value.
+    pub inputs: Vec<Spanned<String>>,
+    /// A token is not used for longer than this, whatever the answer says.
+    pub max_lifetime: Option<Duration>,
+    /// The life of a token whose answer does not say.
+    pub after: Duration,
+    /// How long one attempt may take.
+    pub timeout: Duration,
+    /// How long a request waits for a token.
+    pub token_wait: Duration,
+    /// Tokens kept, at most.
+    pub max_entries: usize,
+    /// How to connect to the token endpoint.
+    pub tls: Option<TlsFile>,
+    /// The token endpoint may be `http://`.
+    pub allow_plaintext: bool,
+}
+
+/// A method of the OAuth client authentication method registry, with what it needs.
+#[derive(Clone, Debug)]
+pub enum ClientAuth {
+    /// `client_secret_basic`
+    Basic(Spanned<SecretRef>),
+    /// `client_secret_post`
+    Post(Spanned<SecretRef>),
+    /// `none`: a public client.
+    None,
+}
+
+/// A client identifier. Not a secret (RFC 6749 §2.2), but it may be kept where the secret is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ClientId {
+    /// Written in the file.
+    Literal(String),
+    /// Read like a secret.
+    Reference(SecretRef),
+}
+
+/// `type = "static"`: a long-lived key.
+#[derive(Clone, Debug)]
+pub struct StaticFile {
+    /// Where the key is.
+    pub secret: Spanned<SecretRef>,
+}
+
+#[derive(Clone, Copy)]
+enum Type {
+    OAuth2,
+    Static,
+}
+
+/// Reads a provider. None if there is not enough of it to be held against the rest of the file.
+pub(super) fn provider(
+    name: &Spanned<&str>,
+    value: &Value<'_>,
+    report: &mut Report,
+) -> Option<ProviderFile> {
+    let good_name = is_name(name.value, name.span.clone(), report);
+    let mut table = Table::of(value, report)?;
+    let kind = table.require("type", "type = \"oauth2\"", report, |value, report| {
+        let choices = [("oauth2", Type::OAuth2), ("static", Type::Static)];
+        choice(value, &choices, &["http", "graphql", "jwt"], report)
+    })?;
+    for key in ["parent", "hand_out"] {
+        table.not_yet(key, report);
+    }
+    let warm = table.read("warm", report, boolean);
+    let source = match kind.value {
+        Type::OAuth2 => oauth2(table, report).map(|it| SourceFile::OAuth2(Box::new(it))),
+        Type::Static => static_key(table, report).map(SourceFile::Static),
+    };
+    good_name.then_some(ProviderFile {
+        name: Spanned::new(name.value.to_owned(), name.span.clone()),
+        warm: value_or(warm, false),
+        source: source?,
+    })
+}
+
+fn static_key(mut table: Table<'_>, report: &mut Report) -> Option<StaticFile> {
+    let key = table.require("secret", "secret = { env = \"NAME\" }", report, secret);
+    table.refuse("inputs", report, |span| {
+        Diagnostic::error("a static provider has no inputs", span)
+            .hint("leave it out: there is one key, whatever the request")
+    });
+    table.finish(report);
+    Some(StaticFile { secret: key? })
+}
+
+fn oauth2(mut table: Table<'_>, report: &mut Report) -> Option<OAuth2File> {
+    let before = report.count();
+    table.read("grant_type", report, |value, report| {
+        let choices = [("client_credentials", ())];
+        choice(value, &choices, &["password", "refresh_token"], report)
+    });
+    let method = table.read("client_auth", report, client_auth);
+    // What else a method or a grant that is not yet here would need, is not known here either.
+    let is_known = report.count() == before;
+    let example = "token_endpoint = \"https://login.example.com/token\"";
+    let token_endpoint = table.require("token_endpoint", example, report, endpoint);
+    let example = "client_id = { env = \"CLIENT_ID\" }";
+    let client_id = table.require("client_id", example, report, client_id);
+    let client_auth = match value_or(method, Method::Basic) {
+        Method::None => {
+            table.refuse("client_secret", report, |span| {
+                Diagnostic::error("a client without authentication has no secret", span)
+                    .hint("leave `client_secret` out, or `client_auth = \"none\"`")
+            });
+            Some(ClientAuth::None)
+        }
+        method if is_known => {
+            let example = "client_secret = { env = \"CLIENT_SECRET\" }";
+            let secret = table.require("client_secret", example, report, secret);
+            secret.map(|secret| match method {
+                Method::Post => ClientAuth::Post(secret),
+                Method::Basic | Method::None => ClientAuth::Basic(secret),
+            })
+        }
+        Method::Basic | Method::Post => {
+            table.read("client_secret", report, secret);
+            None
+        }
+    };
+    let scope = table.read("scope", report, scope);
+    let params = table.read("params", report, params);
+    let inputs = table.read("inputs", report, |value, report| {
+        Some(names(value, "an input", report))
+    });
+    let max_lifetime = table.read("max_lifetime", report, some_time);
+    let after = table.read("expiry", report, expiry);
+    let timeout = table.read("timeout", report, some_time);
+    let token_wait = table.read("token_wait", report, some_time);
+    let max_entries = table.read("max_entries", report, count);
+    let tls = table.read("tls", report, tls);
+    let allow_plaintext = table.read("allow_plaintext", report, boolean);
+    table.refuse("after", report, |span| {
+        Diagnostic::error("`after` is part of `expiry`", span)
+            .hint("write `expiry = [ { after = \"10m\" } ]`")
+    });
+    if is_known {
+        table.finish(report);
+    }
+    Some(OAuth2File {
+        token_endpoint: token_endpoint?,
+        client_auth: client_auth?,
+        client_id: client_id?,
+        scope: value_or(scope, Vec::new()),
+        params: value_or(params, Vec::new()),
+        inputs: value_or(inputs, Vec::new()),
+        max_lifetime: max_lifetime.map(|it| it.value),
+        after: value_or(after, Duration::from_secs(300)),
+        timeout: value_or(timeout, Duration::from_secs(10)),
+        token_wait: value_or(token_wait, Duration::from_secs(10)),
+        max_entries: value_or(max_entries, 10_000),
+        tls: tls.map(|tls| tls.value),
+        allow_plaintext: value_or(allow_plaintext, false),
+    })
+}
+
+#[derive(Clone, Copy)]
+enum Method {
+    Basic,
+    Post,
+    None,
+}
+
+fn client_auth(value: &Value<'_>, report: &mut Report) -> Option<Method> {
+    let choices = [
+        ("client_secret_basic", Method::Basic),
+        ("client_secret_post", Method::Post),
+        ("none", Method::None),
+    ];
+    let later = [
+        "client_secret_jwt",
+        "private_key_jwt",
+        "tls_client_auth",
+        "self_signed_tls_client_auth",
+    ];
+    choice(value, &choices, &later, report)
+}
+
+fn client_id(value: &Value<'_>, report: &mut Report) -> Option<ClientId> {
+    let DeValue::String(text) = value.get_ref() else {
+        return match value.get_ref() {
+            DeValue::Table(_) => secret(value, report).map(ClientId::Reference),
+            _ => {
+                wrong_type(
+                    value,
+                    "a string or a reference like { env = \"NAME\" }",
+                    report,
+                );
+                None
+            }
+        };
+    };
+    // RFC 6749 appendix A.1: visible characters and spaces.
+    if text.is_empty()
+        || !text
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() || byte == b' ')
+    {
+        report.push(
+            Diagnostic::error("this cannot be a client_id", value.span())
+                .hint("write the identifier that the authorization server has given, or { env = \"CLIENT_ID\" }"),
+        );
+        return None;
+    }
+    Some(ClientId::Literal(text.as_ref().to_owned()))
+}
+
+type Params = Vec<(Spanned<String>, Spanned<Template>)>;
+
+fn params(value: &Value<'_>, report: &mut Report) -> Option<Params> {
+    let verdict = |reference: &Reference| match reference {
+        Reference::Input(_) => Verdict::Fine,
+        _ => Verdict::Wrong("a parameter is made of {input.NAME} and text"),
+    };
+    let mut read = Vec::new();
+    for (key, value) in Table::of(value, report)?.entries() {
+        if let Some(hint) = reserved(key.value) {
+            let message = format!("`{}` is not set here", key.value);
+            report.push(Diagnostic::error(message, key.span).hint(hint));
+            continue;
+        }
+        if key.value.is_empty() || key.value.chars().any(char::is_control) {
+            report.push(
+                Diagnostic::error("this cannot be the name of a parameter", key.span)
+                    .hint("write a name like `audience`"),
+            );
+            continue;
+        }
+        if let Some(template) = template(value, verdict, report) {
+            let key = Spanned::new(key.value.to_owned(), key.span);
+            read.push((key, Spanned::new(template, value.span())));
+        }
+    }
+    Some(read)
+}
+
+/// Parameters that have a key of their own, and what to write.
+fn reserved(name: &str) -> Option<&'static str> {
+    match name {
+        "grant_type" => Some("write `grant_type` beside `params`"),
+        "scope" => Some("write `scope` beside `params`"),
+        "client_id" => Some("write `client_id` beside `params`"),
+        "client_secret" => Some("write `client_secret = { env = \"NAME\" }` beside `params`"),
+        "client_assertion" | "client_assertion_type" => {
+            Some("`client_auth` says how a client proves who it is")
+        }
+        _ => None,
+    }
+}
+
+/// Only `[ { after = "10m" } ]` works now.
+fn expiry(value: &Value<'_>, report: &mut Report) -> Option<Duration> {
+    let DeValue::Array(array) = value.get_ref() else {
+        wrong_type(value, "a list like [ { after = \"10m\" } ]", report);
+        return None;
+    };
+    let mut after = None;
+    for element in array.iter() {
+        let mut table = Table::of(element, report)?;
+        if after.is_some() {
+            report.push(
+                Diagnostic::error("nothing comes after `after`", element.span())
+                    .hint("leave it out: `after` always applies"),
+            );
+            continue;
+        }
+        for key in ["json", "jwt", "input"] {
+            table.not_yet(key, report);
+        }
+        let later = ["json", "jwt", "input"].iter().any(|key| table.has(key));
+        for key in ["unit", "strip_prefix"].into_iter().filter(|_| later) {
+            table.take(key);
+        }
+        if later {
+            table.take("after");
+        } else {
+            let read = table.require("after", "after = \"10m\"", report, some_time);
+            after = read.map(|read| read.value);
+        }
+        table.finish(report);
+    }
+    after
+}

@@ -1,0 +1,48 @@
+//! `tls = { ca, cert, key }` of a provider or a route.
+
+use std::path::PathBuf;
+
+use super::reader::{Table, Value};
+use super::secret::file_path;
+use crate::config::report::{Diagnostic, Report};
+use crate::config::span::Spanned;
+
+/// `tls = { ca, cert, key }` of a provider or a route. Paths are absolute.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TlsFile {
+    /// Roots to trust instead of the system's.
+    pub ca: Option<Spanned<PathBuf>>,
+    /// What to show to a server that asks.
+    pub client: Option<TlsClientFile>,
+}
+
+/// A client certificate and its key.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TlsClientFile {
+    /// The chain, PEM.
+    pub cert: Spanned<PathBuf>,
+    /// The key, PEM.
+    pub key: Spanned<PathBuf>,
+}
+
+pub(super) fn tls(value: &Value<'_>, report: &mut Report) -> Option<TlsFile> {
+    let mut table = Table::of(value, report)?;
+    let ca = table.read("ca", report, file_path);
+    let pair = (table.has("cert"), table.has("key"));
+    let cert = table.read("cert", report, file_path);
+    let key = table.read("key", report, file_path);
+    table.finish(report);
+    if let (true, false) | (false, true) = pair {
+        let (there, missing) = if pair.0 {
+            ("cert", "key")
+        } else {
+            ("key", "cert")
+        };
+        report.push(
+            Diagnostic::error(format!("`{there}` without `{missing}`"), value.span())
+                .hint(format!("add `{missing} = \"/...\"`: a client shows a certificate and proves it with its key")),
+        );
+    }
+    let client = cert.zip(key).map(|(cert, key)| TlsClientFile { cert, key });
+    Some(TlsFile { ca, client })
+}

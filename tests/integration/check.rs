@@ -1,0 +1,167 @@
+//! Every mistake in `golden/check/NAME.toml` is told as `NAME.stderr` says, and none shows a secret.
+//!
+//! `UPDATE_GOLDEN=1 cargo test` writes the `.stderr` files anew.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use pillion::config;
+
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how a person asks for new golden files"
+)]
+fn every_mistake_is_told_as_in_its_golden_file() {
+    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
+    let mut wrong = Vec::new();
+    for path in goldens() {
+        let told = tell(&path, &fs::read_to_string(&path).unwrap());
+        let golden = path.with_extension("stderr");
+        if update {
+            fs::write(&golden, &told).unwrap();
+        } else if fs::read_to_string(&golden).unwrap_or_default() != told {
+            wrong.push(format!("{}:\n{told}", golden.display()));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "UPDATE_GOLDEN=1 writes these:\n\n{}",
+        wrong.join("\n")
+    );
+}
+
+fn goldens() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/check");
+    let files = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut goldens: Vec<_> = files
+        .filter(|path| path.extension().is_some_and(|it| it == "toml"))
+        .collect();
+    goldens.sort();
+    goldens
+}
+
+fn tell(path: &Path, text: &str) -> String {
+    let label = path.file_name().unwrap().to_str().unwrap();
+    match config::read(label, text) {
+        Ok((_, report)) | Err(report) => report.to_plain(),
+    }
+}
+
+/// As text, as what could be a key, as a number.
+const CANARIES: [&str; 3] = ["CNRY", "cnry", "9045199013"];
+
+#[test]
+fn no_golden_shows_a_secret() {
+    for path in goldens() {
+        let text = fs::read_to_string(&path).unwrap();
+        for shape in ["HUSH", "CNRY-place-0f1e2d", "CNRY==", "cnry_lower"] {
+            let text = text.replace("HUSH", shape);
+            assert_hidden(&path, &text, &[shape]);
+            let (Ok((_, report)) | Err(report)) = config::read("proxy.toml", &text);
+            assert!(!report.to_coloured().contains(shape));
+        }
+    }
+}
+
+#[test]
+fn a_secret_in_place_of_a_reference_is_never_shown() {
+    for path in goldens() {
+        let text = fs::read_to_string(&path).unwrap();
+        for (start, _) in text
+            .match_indices("{ env =")
+            .chain(text.match_indices("{ file ="))
+        {
+            let end = start + text[start..].find('}').unwrap() + 1;
+            for place in PLACES {
+                let text = format!("{}{place}{}", &text[..start], &text[end..]);
+                assert_hidden(&path, &text, &CANARIES);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_secret_on_a_line_of_its_own_or_behind_another_is_never_shown() {
+    for path in goldens() {
+        let text = fs::read_to_string(&path).unwrap();
+        for (at, _) in text.match_indices('\n') {
+            for line in LINES {
+                let text = format!("{}{line}{}", &text[..at], &text[at..]);
+                assert_hidden(&path, &text, &CANARIES);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_with_a_character_missing_shows_no_secret_either() {
+    for path in goldens() {
+        let text = fs::read_to_string(&path)
+            .unwrap()
+            .replace("HUSH", "CNRY-4CNRY");
+        for (at, character) in text.char_indices() {
+            let text = format!("{}{}", &text[..at], &text[at + character.len_utf8()..]);
+            assert_hidden(&path, &text, &["CNRY"]);
+        }
+    }
+}
+
+/// What somebody may write where a reference belongs.
+const PLACES: [&str; 20] = [
+    "9045199013",
+    "\"\"\"\ncnry = cnry\n\"",
+    "\"CNRY\"",
+    "'CNRY'",
+    "\"\"\"\nCNRY\nkey = CNRY\n[listen]\n\"\"\"",
+    "'''CNRY\n\nCNRY'''",
+    "\"CNRY",
+    "'CNRY",
+    "\"\"\"CNRY\nkey = CNRY\nkey_CNRY = 1",
+    "CNRY",
+    "CNRY-0f = CNRY",
+    "= CNRY",
+    "[\"CNRY\", 'CNRY']",
+    "{ env = \"CNRY-0f\" }",
+    "{ file = \"CNRY\" }",
+    "{ env = \"CNRY\", file = \"/CNRY\" }",
+    "{ value = \"CNRY\" }",
+    "{ env = \"CNRY\"",
+    "\"{CNRY}\"",
+    "\"CNRY\" \"CNRY\" # CNRY",
+];
+
+/// What somebody may write on a line.
+const LINES: [&str; 13] = [
+    "\npin = 9045199013",
+    " # CNRY",
+    " CNRY",
+    "\nCNRY",
+    "\nCNRY==",
+    "\n\"CNRY",
+    "\npassword = \"CNRY\"",
+    "\npassword = CNRY",
+    "\npassword: CNRY",
+    "\npassword = { x = \"CNRY\" }",
+    "\ntype = \"\"\"\nCNRY\ntype = CNRY\n",
+    "\nheaders = { Authorization = \"Bearer CNRY\", X-Key = \"CNRY {tokn}\", X-Other = \"{CNRY}\" }",
+    "\nparams = { password = \"CNRY{input.x}\", password = \"CNRY\" }",
+];
+
+fn assert_hidden(path: &Path, text: &str, secrets: &[&str]) {
+    let label = path.file_name().unwrap().to_str().unwrap();
+    let (Ok((_, report)) | Err(report)) = config::read(label, text);
+    for told in [
+        report.to_plain(),
+        report.to_coloured(),
+        format!("{report:?}"),
+    ] {
+        let shown = secrets.iter().find(|secret| told.contains(**secret));
+        assert!(
+            shown.is_none(),
+            "{label} shows {shown:?} of\n{text}\n\n{told}"
+        );
+    }
+}
