@@ -61,14 +61,22 @@ fn read(body: &mut RequestBody<Pieces>, most: usize) -> (Vec<u8>, Option<HeaderM
     (bytes, trailers, false)
 }
 
+/// Lengths of pieces, filled so that no two stretches are alike. `None` is a pause.
 fn pieces() -> impl Strategy<Value = Vec<Option<Vec<u8>>>> {
-    let piece = prop_oneof![
-        1 => Just(Some(Vec::new())),
-        2 => any::<u8>().prop_map(|byte| Some(vec![byte])),
-        6 => prop::collection::vec(any::<u8>(), 1..2000).prop_map(Some),
+    let length = prop_oneof![
+        1 => Just(Some(0)),
+        2 => Just(Some(1)),
+        6 => (1_usize..2000).prop_map(Some),
         3 => Just(None),
     ];
-    prop::collection::vec(piece, 1..50)
+    prop::collection::vec(length, 1..50).prop_map(|lengths| {
+        let mut words = (0_u32..).flat_map(|n| n.wrapping_mul(0x9e37_79b9).to_le_bytes());
+        let mut piece = |length| words.by_ref().take(length).collect();
+        lengths
+            .into_iter()
+            .map(|length| length.map(&mut piece))
+            .collect()
+    })
 }
 
 fn upload(
@@ -127,7 +135,7 @@ proptest! {
         prop_assert_eq!(&again, &sent);
         prop_assert!(upload.is_finished());
         let trailers = trailers.unwrap_or_default();
-        prop_assert_eq!(trailers.contains_key("x-sum"), with_trailers && !declared && !sent.is_empty() || trailers.contains_key("x-sum"));
+        prop_assert_eq!(trailers.contains_key("x-sum"), with_trailers && !declared);
         prop_assert!(!trailers.contains_key("authorization"));
         drop((first, second, upload));
         prop_assert_eq!(budget.free_bytes(), 1 << 20);
