@@ -2,7 +2,7 @@
 //!
 //! A configuration file holds references to secrets, but a person who makes a mistake may have put the secret itself
 //! there, anywhere. So nothing is shown because it looks harmless, only because it is known to be: keys, heads of tables,
-//! punctuation, and the values that the reader has recognised at a key whose value is public.
+//! punctuation, and the values that the reader has recognised at a key whose value is public. Comments are left out.
 
 use std::ops::Range;
 
@@ -18,37 +18,41 @@ pub(super) enum Syntax {
 /// The text, one `*` for each hidden character, with the places that move because of it.
 pub(super) struct Masked {
     pub(super) text: String,
-    /// For each hidden character of more than one byte: where it ends, and how many bytes have been lost up to there.
+    /// For each character that is not shown: where it ends, and how many bytes have been lost up to there.
     shifts: Vec<(usize, usize)>,
 }
 
 impl Masked {
     /// `shown` are the places that have been read as public.
     pub(super) fn new(source: &str, syntax: Syntax, shown: &[Range<usize>]) -> Self {
-        let mut visible = match syntax {
-            Syntax::Sound => keys_and_punctuation(source),
-            Syntax::Broken => beginnings_of_lines(source),
-        };
-        if syntax == Syntax::Sound {
-            for range in shown {
-                if let Some(range) = visible.get_mut(range.clone()) {
-                    range.fill(true);
+        let mut looks = vec![Look::Hidden; source.len()];
+        match syntax {
+            Syntax::Sound => {
+                keys_and_punctuation(source, &mut looks);
+                for range in shown {
+                    paint(&mut looks, range.clone(), Look::Shown);
                 }
             }
+            Syntax::Broken => beginnings_of_lines(source, &mut looks),
         }
         let mut text = String::with_capacity(source.len());
         let mut shifts = Vec::new();
         let mut lost = 0;
         for (at, character) in source.char_indices() {
-            if character.is_whitespace() || visible.get(at).copied().unwrap_or(false) {
-                text.push(character);
-                continue;
-            }
-            text.push('*');
-            if character.len_utf8() > 1 {
-                lost += character.len_utf8() - 1;
-                shifts.push((at + character.len_utf8(), lost));
-            }
+            let look = looks.get(at).copied().unwrap_or(Look::Hidden);
+            let length = character.len_utf8();
+            lost += match look {
+                Look::Left => length,
+                Look::Hidden if !character.is_whitespace() => {
+                    text.push('*');
+                    length - 1
+                }
+                Look::Hidden | Look::Shown => {
+                    text.push(character);
+                    continue;
+                }
+            };
+            shifts.push((at + length, lost));
         }
         Self { text, shifts }
     }
@@ -73,6 +77,21 @@ impl Masked {
     }
 }
 
+/// How a byte of the source looks.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Look {
+    Hidden,
+    Shown,
+    /// Left out altogether, because nothing that follows on its line could move.
+    Left,
+}
+
+fn paint(looks: &mut [Look], range: Range<usize>, look: Look) {
+    if let Some(range) = looks.get_mut(range) {
+        range.fill(look);
+    }
+}
+
 /// A piece of sound TOML.
 struct Token {
     kind: Kind,
@@ -88,30 +107,30 @@ enum Kind {
     Punctuation(u8),
 }
 
-fn keys_and_punctuation(source: &str) -> Vec<bool> {
-    let mut visible = vec![false; source.len()];
-    let mut show = |range: Range<usize>| {
-        if let Some(range) = visible.get_mut(range) {
-            range.fill(true);
-        }
-    };
+fn keys_and_punctuation(source: &str, looks: &mut [Look]) {
     let tokens = tokens(source);
     let mut depth = 0_usize;
     let mut in_head = false;
     let mut line_start = true;
     for (index, token) in tokens.iter().enumerate() {
         let is_key = in_head || leads_to_equals(tokens.get(index..).unwrap_or_default());
+        let Range { start, end } = token.span;
         match token.kind {
-            Kind::String { .. } | Kind::Bare if is_key => show(token.span.clone()),
-            Kind::String { delimiter } => {
-                show(token.span.start..token.span.start + delimiter);
-                show(token.span.end - delimiter..token.span.end);
+            Kind::String { .. } | Kind::Bare if is_key => {
+                paint(looks, start..end, Look::Shown);
             }
-            Kind::Comment => show(token.span.start..token.span.start + 1),
+            Kind::String { delimiter } => {
+                paint(looks, start..start + delimiter, Look::Shown);
+                paint(looks, end - delimiter..end, Look::Shown);
+            }
+            Kind::Comment => {
+                paint(looks, start..start + 1, Look::Shown);
+                paint(looks, start + 1..end, Look::Left);
+            }
             Kind::Bare => {}
             Kind::Newline => in_head = false,
             Kind::Punctuation(byte) => {
-                show(token.span.clone());
+                paint(looks, start..end, Look::Shown);
                 match byte {
                     b'[' if depth == 0 && line_start => in_head = true,
                     b'[' | b'{' if !in_head => depth += 1,
@@ -122,7 +141,6 @@ fn keys_and_punctuation(source: &str) -> Vec<bool> {
         }
         line_start = token.kind == Kind::Newline;
     }
-    visible
 }
 
 /// Whether this is a key: what follows, beyond the rest of a dotted key, is `=`.
@@ -199,11 +217,10 @@ const TABLES: [&str; 7] = [
     "listen", "admin", "limits", "log", "provider", "route", "resolve",
 ];
 
-fn beginnings_of_lines(source: &str) -> Vec<bool> {
-    let mut visible = vec![false; source.len()];
+fn beginnings_of_lines(source: &str, looks: &mut [Look]) {
     // Where a string may go over lines, a line's beginning may be its content.
     if source.contains("\"\"\"") || source.contains("'''") {
-        return visible;
+        return;
     }
     let mut start = 0;
     for line in source.split_inclusive('\n') {
@@ -212,12 +229,9 @@ fn beginnings_of_lines(source: &str) -> Vec<bool> {
         } else {
             key_length(line)
         };
-        if let Some(range) = visible.get_mut(start..start + shown) {
-            range.fill(true);
-        }
+        paint(looks, start..start + shown, Look::Shown);
         start += line.len();
     }
-    visible
 }
 
 fn is_head(line: &str) -> bool {

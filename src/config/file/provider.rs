@@ -50,7 +50,7 @@ pub struct OAuth2File {
     pub client_id: Spanned<ClientId>,
     /// Scope tokens, each once; a route may replace them.
     pub scope: Vec<Spanned<String>>,
-    /// Further parameters of the token request. Only [`Reference::Input`](crate::provider::template::Reference::Input) in them.
+    /// Further parameters of the token request. Only [`Reference::Input`] in them.
     pub params: Vec<(Spanned<String>, Spanned<Template>)>,
     /// What a route has to supply; a token per distinct value.
     pub inputs: Vec<Spanned<String>>,
@@ -297,7 +297,7 @@ fn reserved(name: &str) -> Option<&'static str> {
         "scope" => Some("write `scope` beside `params`"),
         "client_id" => Some("write `client_id` beside `params`"),
         "client_secret" => Some("write `client_secret = { env = \"NAME\" }` beside `params`"),
-        "client_assertion" | "client_assertion_type" => {
+        _ if name.starts_with("client_assertion") => {
             Some("`client_auth` says how a client proves who it is")
         }
         _ => None,

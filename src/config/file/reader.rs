@@ -153,10 +153,12 @@ impl<'a> Table<'a> {
 }
 
 fn unknown_key(key: &Spanned<&str>) -> Diagnostic {
-    Diagnostic::error(
-        format!("unknown key `{}`", key.value.escape_debug()),
-        key.span.clone(),
-    )
+    let message = if key.len() <= 64 {
+        format!("unknown key `{}`", key.escape_debug())
+    } else {
+        "unknown key".to_owned()
+    };
+    Diagnostic::error(message, key.span.clone())
 }
 
 /// A thing that is in the design and not yet in the program.

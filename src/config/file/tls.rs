@@ -25,12 +25,22 @@ pub struct TlsClientFile {
     pub key: Spanned<PathBuf>,
 }
 
+/// A path that looks like one is shown: somebody may have put the key itself here.
+fn pem_file(value: &Value<'_>, report: &mut Report) -> Option<PathBuf> {
+    let endings = [".pem", ".crt", ".cer", ".key"];
+    let is_path = |text: &str| !text.contains('\n') && endings.iter().any(|it| text.ends_with(it));
+    if value.get_ref().as_str().is_some_and(is_path) {
+        report.show(value.span());
+    }
+    file_path(value, report)
+}
+
 pub(super) fn tls(value: &Value<'_>, report: &mut Report) -> Option<TlsFile> {
     let mut table = Table::of(value, report)?;
-    let ca = table.read("ca", report, file_path);
+    let ca = table.read("ca", report, pem_file);
     let pair = (table.has("cert"), table.has("key"));
-    let cert = table.read("cert", report, file_path);
-    let key = table.read("key", report, file_path);
+    let cert = table.read("cert", report, pem_file);
+    let key = table.read("key", report, pem_file);
     table.finish(report);
     if let (true, false) | (false, true) = pair {
         let (there, missing) = if pair.0 {

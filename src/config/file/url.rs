@@ -32,7 +32,7 @@ fn url(text: &str, span: Range<usize>, report: &mut Report) -> Option<Uri> {
     let after_scheme = text.split_once("://").map(|(_, rest)| rest);
     let authority = after_scheme.unwrap_or(text).split(['/', '?', '#']).next();
     // Nobody keeps a secret in a host or a path; in what else a URL may have it has been seen.
-    let public = !text.contains(['@', '?', '#']) && authority.is_some_and(is_host_and_port);
+    let public = !text.contains(['@', '?', '#', '\n']) && authority.is_some_and(is_host_and_port);
     if public {
         report.show(span.clone());
     }

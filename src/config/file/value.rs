@@ -31,7 +31,10 @@ pub(super) fn string<'a>(
     report: &mut Report,
 ) -> Option<&'a str> {
     let text = hidden_string(value, wanted, report)?;
-    report.show(value.span());
+    // Nor is a string of several lines, which may have swallowed what comes after it.
+    if !text.contains('\n') {
+        report.show(value.span());
+    }
     Some(text)
 }
 
@@ -145,10 +148,12 @@ pub(super) fn choice<T: Copy>(
         not_yet(&format!("`{text}`"), value.span(), report);
         return None;
     }
-    let diagnostic = Diagnostic::error(
-        format!("unknown value `{}`", text.escape_debug()),
-        value.span(),
-    );
+    let message = if text.len() <= 40 && text.chars().all(|c| c.is_ascii_graphic()) {
+        format!("unknown value `{text}`")
+    } else {
+        "unknown value".to_owned()
+    };
+    let diagnostic = Diagnostic::error(message, value.span());
     let meant = did_you_mean(text, names().chain(later.iter().copied()));
     report.push(match meant {
         Some(meant) => diagnostic.hint(format!("did you mean \"{meant}\"?")),
