@@ -1,5 +1,7 @@
 //! pillion carries an application's API tokens.
 
+pub mod admin;
+pub mod cli;
 pub mod config;
 pub mod fake;
 pub mod metrics;

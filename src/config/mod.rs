@@ -1,8 +1,10 @@
 //! What the user wrote, and every mistake in it.
 
 mod check;
+pub mod compile;
 pub mod file;
 mod mask;
+pub mod reload;
 pub mod report;
 pub mod span;
 mod suggest;

@@ -4,7 +4,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -22,7 +21,6 @@ use tower_service::Service as _;
 /// Where connections go, and how. Immutable.
 #[derive(Debug)]
 pub struct Endpoint {
-    id: u64,
     settings: EndpointSettings,
     dial: Uri,
     name: Option<ServerName<'static>>,
@@ -31,6 +29,8 @@ pub struct Endpoint {
 /// What an [`Endpoint`] is made of.
 #[derive(Clone, Debug)]
 pub struct EndpointSettings {
+    /// Of everything below, by content: connections to endpoints of one fingerprint are interchangeable.
+    pub fingerprint: u64,
     /// Host name or address, without brackets.
     pub host: String,
     /// Port.
@@ -46,13 +46,12 @@ pub struct EndpointSettings {
 }
 
 impl Endpoint {
-    /// An endpoint with an identity of its own: pools tell endpoints apart by it.
+    /// An endpoint made of `settings`.
     ///
     /// # Errors
     ///
     /// When `host` is neither a host name nor an address.
     pub fn new(settings: EndpointSettings) -> Result<Self, BadHost> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
         let address = match settings.resolved {
             Some(address) => address.to_string(),
             None if settings.host.contains(':') => {
@@ -74,17 +73,16 @@ impl Endpoint {
             .build()
             .map_err(|_| BadHost(settings.host.clone()))?;
         Ok(Self {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
             settings,
             dial,
             name,
         })
     }
 
-    /// Unique in the process.
+    /// By what pools tell endpoints apart.
     #[must_use]
-    pub const fn id(&self) -> u64 {
-        self.id
+    pub const fn fingerprint(&self) -> u64 {
+        self.settings.fingerprint
     }
 
     /// A new connection, ready for a request.

@@ -65,7 +65,11 @@ where
     pub fn take(&self, endpoint: &Endpoint) -> Option<Connection<B>> {
         let now = Instant::now();
         loop {
-            let mut connection = self.idle.borrow_mut().get_mut(&endpoint.id())?.pop()?;
+            let mut connection = self
+                .idle
+                .borrow_mut()
+                .get_mut(&endpoint.fingerprint())?
+                .pop()?;
             if connection.is_good(now) {
                 connection.is_reused = true;
                 return Some(connection);
@@ -97,7 +101,7 @@ where
         let now = Instant::now();
         let settings = self.settings.get();
         Ok(Connection {
-            endpoint: endpoint.id(),
+            endpoint: endpoint.fingerprint(),
             sender,
             connection,
             written,

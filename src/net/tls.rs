@@ -17,6 +17,16 @@ pub struct TlsSettings {
     pub identity: Option<(PathBuf, PathBuf)>,
 }
 
+impl TlsSettings {
+    /// What stands in the files now, as far as they can be read: a rotated certificate makes other settings.
+    #[must_use]
+    pub fn content(&self) -> Vec<Option<Vec<u8>>> {
+        let identity = self.identity.iter().flat_map(|(chain, key)| [chain, key]);
+        let files = self.ca.iter().chain(identity);
+        files.map(|path| std::fs::read(path).ok()).collect()
+    }
+}
+
 /// Makes client configurations. The system's roots are read once, however many are made.
 #[derive(Debug)]
 pub struct TlsClients {
@@ -27,21 +37,16 @@ pub struct TlsClients {
 impl TlsClients {
     /// Trusts the system's roots (`SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured) and `extra` ones.
     ///
-    /// # Errors
-    ///
-    /// When one of `extra` is not a certificate. A system without roots is no error here: the first handshake tells.
-    pub fn new(extra: &[CertificateDer<'static>]) -> Result<Self, TlsError> {
+    /// A system without roots is no error here: the first handshake tells.
+    #[must_use]
+    pub fn new(extra: &[CertificateDer<'static>]) -> Self {
         let mut system = RootCertStore::empty();
         system.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        for certificate in extra {
-            system
-                .add(certificate.clone())
-                .map_err(TlsError::Configuration)?;
-        }
-        Ok(Self {
+        system.add_parsable_certificates(extra.iter().cloned());
+        Self {
             provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
             system: Arc::new(system),
-        })
+        }
     }
 
     /// A configuration for `settings`: TLS 1.2 and 1.3, HTTP/1.1 by ALPN, sessions resumed.

@@ -369,6 +369,6 @@ impl Drop for Observed {
 }
 
 /// The route of what no route takes, in metrics and logs.
-const UNMATCHED: &str = "unmatched";
+pub const UNMATCHED: &str = "unmatched";
 /// What is counted for a caller that did not wait for its answer; nginx's number for it.
 const CALLER_GONE: u16 = 499;

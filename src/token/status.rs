@@ -1,6 +1,8 @@
 //! What can be told about tokens without telling a token.
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
@@ -66,9 +68,7 @@ impl Tokens {
         }
     }
 
-    /// Brings the gauges up to date: what they say depends on the time of looking.
-    pub fn observe(&self, now: Instant) {
-        let mut view = View::default();
+    fn look(&self, view: &mut View, now: Instant) {
         if self.provider.inputs.is_empty() {
             view.look_at(self.slots.own(), now);
         } else {
@@ -76,7 +76,22 @@ impl Tokens {
                 view.look_at(&slot, now);
             }
         }
-        let metrics = &self.metrics;
+    }
+}
+
+/// Brings the gauges of all providers up to date: what they say depends on the time of looking.
+///
+/// Tokens of one provider with different scopes are one provider's.
+pub fn observe(all: &[Arc<Tokens>], now: Instant) {
+    let mut views: BTreeMap<&str, (&Tokens, View)> = BTreeMap::new();
+    for tokens in all {
+        let (_, view) = views
+            .entry(&tokens.provider.name)
+            .or_insert_with(|| (tokens, View::default()));
+        tokens.look(view, now);
+    }
+    for (tokens, view) in views.into_values() {
+        let metrics = &tokens.metrics;
         metrics.tokens.set(view.tokens);
         metrics.ready.set(i64::from(view.usable));
         metrics

@@ -1,0 +1,296 @@
+//! `pillion run`: puts everything together, and takes it apart again.
+
+use std::collections::HashMap;
+use std::hash::RandomState;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use tokio::runtime::{Builder, Handle};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use super::{check, log};
+use crate::admin::Admin;
+use crate::admin::status::Identity;
+use crate::config::compile::Surroundings;
+use crate::config::file::ListenFile;
+use crate::config::reload::{self, ConfigFile, LoadError};
+use crate::metrics::Metrics;
+use crate::net::listen::Listener;
+use crate::net::workers::{self, Workers};
+use crate::provider::secret::Secrets;
+use crate::proxy::serve::work;
+use crate::proxy::{Proxy, problem};
+
+/// What is laid over a configuration file, so that the demo and the tests can run it unmodified.
+#[derive(Clone, Debug, Default)]
+pub struct Overlay {
+    /// Supplies secrets in place of the file's.
+    pub secrets: Secrets,
+    /// Connects elsewhere: host in lower case and port, and where to instead.
+    pub resolve: Vec<((String, u16), SocketAddr)>,
+    /// Trusted besides the system's roots.
+    pub trust: Vec<CertificateDer<'static>>,
+    /// Listens on free ports of 127.0.0.1, whatever the file says.
+    pub free_ports: bool,
+}
+
+/// A running proxy.
+#[derive(Debug)]
+pub struct Running {
+    /// Where the app calls.
+    pub addresses: Vec<SocketAddr>,
+    /// Where the SRE looks.
+    pub admin: SocketAddr,
+    /// The proxy itself.
+    pub proxy: Arc<Proxy>,
+    /// What it counts.
+    pub metrics: Metrics,
+    /// Where its plan comes from.
+    pub config: Arc<ConfigFile>,
+    /// Told when the admin listener is asked to quit.
+    pub quit: Arc<Notify>,
+    drain_delay: Duration,
+    drain_timeout: Duration,
+    accepting: JoinSet<()>,
+    helping: JoinSet<()>,
+    stop: watch::Sender<bool>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+/// Why a proxy does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its configuration.
+    #[error(transparent)]
+    Config(#[from] LoadError),
+    /// An address.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The machine.
+    #[error("cannot start: {0}")]
+    Machine(#[source] io::Error),
+    /// The metrics contradict each other.
+    #[error("cannot start: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// Serves until asked to stop.
+#[must_use]
+pub fn main(path: &Path) -> ExitCode {
+    // The control thread: accepting, fetching, admin, reload. Requests are served by the workers.
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("pillion: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    runtime.block_on(async {
+        match serve(path).await {
+            Ok(code) => code,
+            Err(StartError::Config(error)) => check::fail(&error),
+            Err(error) => {
+                eprintln!("pillion: {error}");
+                if let StartError::Listen { .. } = error {
+                    eprintln!("hint: another process may listen there; set `address` under [listen] or [admin]");
+                }
+                ExitCode::FAILURE
+            }
+        }
+    })
+}
+
+async fn serve(path: &Path) -> Result<ExitCode, StartError> {
+    let mut terminate = on(SignalKind::terminate())?;
+    let mut interrupt = on(SignalKind::interrupt())?;
+    let mut hang_up = on(SignalKind::hangup())?;
+    let running = start(path, Overlay::default(), true)?;
+    tracing::info!(listening = ?running.addresses, admin = %running.admin, "ready");
+    loop {
+        tokio::select! {
+            _ = hang_up.recv() => running.config.reload(),
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            () = running.quit.notified() => break,
+        }
+    }
+    tracing::info!("stopping: requests under way are finished first");
+    tokio::select! {
+        () = running.drain() => {}
+        _ = terminate.recv() => tracing::warn!("stopped at once"),
+        _ = interrupt.recv() => tracing::warn!("stopped at once"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn on(kind: SignalKind) -> Result<Signal, StartError> {
+    signal(kind).map_err(StartError::Machine)
+}
+
+/// Starts a proxy on the current runtime, which becomes its control thread.
+///
+/// # Errors
+///
+/// When the configuration, an address or the machine does not allow it.
+pub fn start(path: &Path, overlay: Overlay, logging: bool) -> Result<Running, StartError> {
+    let (file, report, text) = reload::read(path)?;
+    if logging {
+        log::init(&file.log);
+        if !report.is_empty() {
+            tracing::warn!("{}", report.to_plain());
+        }
+    }
+    seed_randomness();
+    let count = file
+        .listen
+        .workers
+        .as_ref()
+        .map_or_else(workers::default_count, |count| count.get());
+    let metrics = Metrics::new(count)?;
+    let surroundings = Surroundings {
+        metrics: metrics.clone(),
+        runtime: Handle::current(),
+        secrets: overlay.secrets,
+        resolve: overlay.resolve.into_iter().collect::<HashMap<_, _>>(),
+        trust: overlay.trust,
+    };
+    let (config, plan) =
+        ConfigFile::first(PathBuf::from(path), (&file, report, text), surroundings)?;
+    let config = Arc::new(config);
+    let listeners = listen(&file.listen, overlay.free_ports)?;
+    let admin_listener = bind(file.admin.address.value, overlay.free_ports)?;
+    let proxy = Arc::new(Proxy::new(plan, &metrics, file.limits.replay_budget_bytes));
+    let (stop, stopped) = watch::channel(false);
+    let (workers, threads) = {
+        let proxy = Arc::clone(&proxy);
+        Workers::start(count, move |number, mail| {
+            work(Arc::clone(&proxy), number, mail, stopped.clone())
+        })
+        .map_err(StartError::Machine)?
+    };
+    for tokens in &proxy.plan().providers {
+        if tokens.provider().policy.warm {
+            tokens.keep_warm();
+        }
+    }
+    let addresses: Vec<SocketAddr> = listeners.iter().map(Listener::address).collect();
+    let admin_address = admin_listener.address();
+    let quit = Arc::new(Notify::new());
+    let admin = Arc::new(Admin {
+        proxy: Arc::clone(&proxy),
+        metrics: metrics.clone(),
+        config: Arc::clone(&config),
+        identity: Identity {
+            started_at: Instant::now(),
+            listening: addresses.clone(),
+            subject_key: RandomState::new(),
+        },
+        quit: Arc::clone(&quit),
+    });
+    let mut accepting = JoinSet::new();
+    for listener in listeners {
+        let (workers, limit) = (workers.clone(), file.limits.connections);
+        accepting.spawn(async move {
+            listener
+                .deal(&workers, limit, &problem::overload_bytes())
+                .await;
+        });
+    }
+    let mut helping = JoinSet::new();
+    helping.spawn(admin.serve(admin_listener));
+    helping.spawn({
+        let (config, proxy) = (Arc::clone(&config), Arc::clone(&proxy));
+        async move { config.follow(&proxy).await }
+    });
+    Ok(Running {
+        addresses,
+        admin: admin_address,
+        proxy,
+        metrics,
+        config,
+        quit,
+        drain_delay: file.listen.drain_delay,
+        drain_timeout: file.listen.drain_timeout,
+        accepting,
+        helping,
+        stop,
+        workers: threads,
+    })
+}
+
+impl Running {
+    /// Stops: new requests are still taken while the app may not know, and what is under way is finished, within
+    /// `drain_timeout`.
+    pub async fn drain(mut self) {
+        let began = Instant::now();
+        self.proxy.drain();
+        let deadline = began + self.drain_timeout;
+        sleep(self.drain_delay.min(self.drain_timeout)).await;
+        while self.metrics.requests_in_flight() > 0 && Instant::now() < deadline {
+            sleep(DRAIN_POLL).await;
+        }
+        self.accepting.shutdown().await;
+        self.stop.send(true).ok();
+        while self.workers.iter().any(|worker| !worker.is_finished()) && Instant::now() < deadline {
+            sleep(DRAIN_POLL).await;
+        }
+        self.helping.shutdown().await;
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.send(true).ok();
+    }
+}
+
+fn listen(listen: &ListenFile, free_ports: bool) -> Result<Vec<Listener>, StartError> {
+    if free_ports {
+        return Ok(vec![bind(
+            SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            true,
+        )?]);
+    }
+    let mut listeners: Vec<Listener> = Vec::new();
+    for address in &listen.addresses {
+        match bind(address.value, false) {
+            Ok(listener) => listeners.push(listener),
+            // Nobody asked for it by name, and many a container has no IPv6.
+            Err(error) if listen.defaulted && address.is_ipv6() => {
+                tracing::info!(%error, "listening on IPv4 only");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(listeners)
+}
+
+fn bind(address: SocketAddr, free_port: bool) -> Result<Listener, StartError> {
+    let address = if free_port {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
+    } else {
+        address
+    };
+    Listener::bind(address).map_err(|source| StartError::Listen { address, source })
+}
+
+// aws-lc gathers entropy at its first use, for 35 to 60 ms: better now and elsewhere than in the first request.
+fn seed_randomness() {
+    std::thread::spawn(|| aws_lc_rs::rand::fill(&mut [0; 1]).ok());
+}
+
+const DRAIN_POLL: Duration = Duration::from_millis(5);

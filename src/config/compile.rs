@@ -1,0 +1,556 @@
+//! From what the user wrote to what the program runs on: names are resolved, nothing can be missing afterwards.
+
+use std::collections::{BTreeSet, HashMap};
+use std::convert::Infallible;
+use std::hash::{DefaultHasher, Hash, Hasher as _};
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Uri};
+use rustls::pki_types::CertificateDer;
+use tokio::runtime::Handle;
+
+use super::file::{
+    ClientAuth as ClientAuthFile, ClientId as ClientIdFile, File, LimitsFile, OAuth2File,
+    OnConflict as OnConflictFile, PathSegment, ProviderFile, Replay, RouteFile, SourceFile,
+    TlsFile,
+};
+use super::report::{Diagnostic, Report};
+use super::span::Spanned;
+use crate::metrics::Metrics;
+use crate::net::connect::{Endpoint, EndpointSettings};
+use crate::net::pool::PoolSettings;
+use crate::net::tls::{TlsClients, TlsError, TlsSettings};
+use crate::provider::client_auth::{ClientAuth, ClientId};
+use crate::provider::exchange::Target;
+use crate::provider::oauth2::OAuth2;
+use crate::provider::secret::Secrets;
+use crate::provider::static_key::StaticKey;
+use crate::provider::template::{Reference, Template};
+use crate::provider::{Policy, Provider, Source};
+use crate::proxy::attach::{Attach, FieldValue, OnConflict, SetField, Value};
+use crate::proxy::caller::CallerRules;
+use crate::proxy::inputs::{InputRule, RequestPart};
+use crate::proxy::route::{Matcher, Route, RouteTable, Segment, Timeouts};
+use crate::proxy::upstream::Upstream;
+use crate::proxy::{Limits, Plan};
+use crate::token::Tokens;
+
+/// What a configuration meets when it is compiled: the process that it is for.
+#[derive(Debug)]
+pub struct Surroundings {
+    /// Where routes and providers are counted.
+    pub metrics: Metrics,
+    /// What fetches run on.
+    pub runtime: Handle,
+    /// How secrets are read.
+    pub secrets: Secrets,
+    /// Laid over the file's `resolve`.
+    pub resolve: HashMap<(String, u16), SocketAddr>,
+    /// Trusted besides the system's roots.
+    pub trust: Vec<CertificateDer<'static>>,
+}
+
+/// Compiles a file. Providers that are the same in `previous` keep their tokens. Nothing is fetched, nobody is called.
+///
+/// # Errors
+///
+/// `report`, with what is wrong in the files that the file names.
+pub fn compile(
+    file: &File,
+    mut report: Report,
+    surroundings: &Surroundings,
+    previous: Option<&Plan>,
+) -> Result<Plan, Report> {
+    let clients = TlsClients::new(&surroundings.trust);
+    let mut compiler = Compiler {
+        file,
+        surroundings,
+        clients,
+        previous,
+        providers: Vec::new(),
+        report: &mut report,
+    };
+    for provider in &file.providers {
+        compiler.tokens(provider, None);
+    }
+    let routes = file
+        .routes
+        .iter()
+        .filter_map(|route| compiler.route(route))
+        .collect();
+    let providers = compiler
+        .providers
+        .into_iter()
+        .map(|(_, tokens)| tokens)
+        .collect();
+    if report.has_errors() {
+        return Err(report);
+    }
+    let hosts = file.routes.iter().flat_map(|route| &route.hosts);
+    let hosts = hosts
+        .chain(&file.listen.hosts)
+        .map(|host| host.value.clone());
+    Ok(Plan {
+        routes: RouteTable(routes),
+        providers,
+        callers: CallerRules {
+            hosts: hosts.collect(),
+            require_header: file
+                .listen
+                .require_header
+                .as_ref()
+                .map(|name| name.value.clone()),
+        },
+        limits: limits(&file.limits),
+        pool: PoolSettings {
+            idle_timeout: file.limits.idle_timeout,
+            max_age: file.limits.connection_age,
+            max_idle: file.limits.idle_per_upstream,
+        },
+    })
+}
+
+const fn limits(limits: &LimitsFile) -> Limits {
+    Limits {
+        head_bytes: limits.head_size_bytes,
+        head_time: limits.header_timeout,
+        body_idle: limits.body_idle,
+    }
+}
+
+struct Compiler<'a> {
+    file: &'a File,
+    surroundings: &'a Surroundings,
+    clients: TlsClients,
+    previous: Option<&'a Plan>,
+    /// By name and scope: a route's own scope makes another provider of it, with tokens of its own.
+    providers: Vec<((String, Option<Vec<String>>), Arc<Tokens>)>,
+    report: &'a mut Report,
+}
+
+impl Compiler<'_> {
+    fn tokens(&mut self, file: &ProviderFile, scope: Option<Vec<String>>) -> Option<Arc<Tokens>> {
+        let key = (file.name.value.clone(), scope);
+        if let Some((_, tokens)) = self.providers.iter().find(|(known, _)| *known == key) {
+            return Some(Arc::clone(tokens));
+        }
+        let provider = self.provider(file, key.1.as_deref())?;
+        let unchanged = self.previous.into_iter().flat_map(|plan| &plan.providers);
+        let tokens = unchanged
+            .map(|tokens| (tokens, tokens.provider()))
+            .find(|(_, old)| old.name == provider.name && old.fingerprint == provider.fingerprint)
+            .map(|(tokens, _)| Arc::clone(tokens))
+            .unwrap_or_else(|| {
+                let surroundings = self.surroundings;
+                Tokens::new(
+                    provider,
+                    surroundings.runtime.clone(),
+                    &surroundings.metrics,
+                )
+            });
+        self.providers.push((key, Arc::clone(&tokens)));
+        Some(tokens)
+    }
+
+    fn provider(&mut self, file: &ProviderFile, scope: Option<&[String]>) -> Option<Provider> {
+        let mut hasher = DefaultHasher::new();
+        let policy = policy(file, &self.file.limits);
+        policy.hash(&mut hasher);
+        let (source, inputs) = match &file.source {
+            SourceFile::Static(source) => {
+                source.secret.value.hash(&mut hasher);
+                let source = StaticKey {
+                    secret: source.secret.value.clone(),
+                    secrets: self.surroundings.secrets.clone(),
+                };
+                (Source::Static(source), Vec::new())
+            }
+            SourceFile::OAuth2(source) => {
+                let inputs: Vec<String> = source
+                    .inputs
+                    .iter()
+                    .map(|input| input.value.clone())
+                    .collect();
+                inputs.hash(&mut hasher);
+                let source = self.oauth2(source, scope, &inputs, &mut hasher)?;
+                (Source::OAuth2(source), inputs)
+            }
+        };
+        Some(Provider {
+            name: file.name.value.as_str().into(),
+            fingerprint: hasher.finish(),
+            inputs,
+            source,
+            policy,
+        })
+    }
+
+    fn oauth2(
+        &mut self,
+        file: &OAuth2File,
+        scope: Option<&[String]>,
+        inputs: &[String],
+        hasher: &mut DefaultHasher,
+    ) -> Option<OAuth2> {
+        let url = &file.token_endpoint;
+        let endpoint = self.endpoint(url, file.tls.as_ref(), file.allow_plaintext, file.timeout)?;
+        let id = match &file.client_id.value {
+            ClientIdFile::Literal(id) => ClientId::Literal(id.clone()),
+            ClientIdFile::Reference(reference) => ClientId::Kept(reference.clone()),
+        };
+        let client_auth = match &file.client_auth {
+            ClientAuthFile::Basic(secret) => ClientAuth::Basic {
+                id,
+                secret: secret.value.clone(),
+            },
+            ClientAuthFile::Post(secret) => ClientAuth::Post {
+                id,
+                secret: secret.value.clone(),
+            },
+            ClientAuthFile::None => ClientAuth::None { id },
+        };
+        let own = || {
+            file.scope
+                .iter()
+                .map(|scope| scope.value.clone())
+                .collect::<BTreeSet<_>>()
+        };
+        let scope = scope.map_or_else(own, |scope| scope.iter().cloned().collect());
+        let params: Vec<(String, Template<usize>)> = file
+            .params
+            .iter()
+            .map(|(name, template)| {
+                let resolved =
+                    template.resolve(|reference| Ok::<_, Infallible>(index_of(reference, inputs)));
+                let Ok(template) = resolved;
+                (name.value.clone(), template)
+            })
+            .collect();
+        let path = url
+            .path_and_query()
+            .map_or("/", |path| path.as_str())
+            .to_owned();
+        endpoint.fingerprint().hash(hasher);
+        (&path, &client_auth, &scope, &params, file.after).hash(hasher);
+        Some(OAuth2 {
+            token_endpoint: Target {
+                endpoint,
+                host: host_field(url),
+                path,
+            },
+            client_auth,
+            scope: scope.into_iter().collect(),
+            params,
+            after: file.after,
+            secrets: self.surroundings.secrets.clone(),
+        })
+    }
+
+    fn route(&mut self, file: &RouteFile) -> Option<Arc<Route>> {
+        let provider = self
+            .file
+            .providers
+            .iter()
+            .find(|provider| *provider.name == *file.provider)?;
+        let scope = file.scope.as_ref().map(|scope| {
+            let scope: BTreeSet<String> = scope.iter().map(|scope| scope.value.clone()).collect();
+            scope.into_iter().collect()
+        });
+        let tokens = self.tokens(provider, scope)?;
+        let url = &file.upstream;
+        let timeouts = &file.timeouts;
+        let endpoint = self.endpoint(
+            url,
+            file.tls.as_ref(),
+            file.allow_plaintext,
+            timeouts.connect,
+        )?;
+        let inputs: Vec<String> = file
+            .inputs
+            .iter()
+            .map(|(name, _)| name.value.clone())
+            .collect();
+        let needed = tokens.provider().inputs.iter();
+        let name = route_name(file);
+        Some(Arc::new(Route {
+            matcher: matcher(file),
+            inputs: file
+                .inputs
+                .iter()
+                .map(|(name, template)| input(name, template, file))
+                .collect(),
+            subject: needed
+                .filter_map(|name| inputs.iter().position(|input| input == name))
+                .collect(),
+            tokens,
+            attach: attach(file, &inputs),
+            upstream: Upstream {
+                endpoint: Arc::new(endpoint),
+                host: host_field(url),
+                base_path: url.path().trim_end_matches('/').to_owned(),
+            },
+            replay_limit: match file.replay {
+                Replay::Unauthorized => Some(file.replay_limit_bytes),
+                Replay::Never => None,
+            },
+            timeouts: Timeouts {
+                response: timeouts.response,
+                idle: timeouts.idle,
+            },
+            metrics: self.surroundings.metrics.route(&name),
+            name,
+        }))
+    }
+
+    fn endpoint(
+        &mut self,
+        url: &Spanned<Uri>,
+        tls: Option<&TlsFile>,
+        allow_plaintext: bool,
+        connect_timeout: Duration,
+    ) -> Option<Endpoint> {
+        let host = url
+            .host()
+            .unwrap_or_default()
+            .trim_matches(['[', ']'])
+            .to_ascii_lowercase();
+        let encrypted = url.scheme_str() == Some("https");
+        let port = url.port_u16().unwrap_or(if encrypted { 443 } else { 80 });
+        let key = (host.clone(), port);
+        let in_file = self
+            .file
+            .resolve
+            .iter()
+            .find(|entry| entry.host.value == key);
+        let resolved = self
+            .surroundings
+            .resolve
+            .get(&key)
+            .copied()
+            .or(in_file.map(|entry| entry.address.value));
+        let settings = tls_settings(tls);
+        let mut hasher = DefaultHasher::new();
+        (
+            &key,
+            encrypted,
+            resolved,
+            allow_plaintext,
+            connect_timeout,
+            &settings,
+        )
+            .hash(&mut hasher);
+        settings.content().hash(&mut hasher);
+        let config = if encrypted {
+            let place = tls.and_then(file_span).unwrap_or_else(|| url.span.clone());
+            Some(self.tls(&settings, place)?)
+        } else {
+            None
+        };
+        let endpoint = Endpoint::new(EndpointSettings {
+            fingerprint: hasher.finish(),
+            host,
+            port,
+            tls: config,
+            resolved,
+            allow_plaintext,
+            connect_timeout,
+        });
+        match endpoint {
+            Ok(endpoint) => Some(endpoint),
+            Err(error) => {
+                self.report
+                    .push(Diagnostic::error(error.to_string(), url.span.clone()));
+                None
+            }
+        }
+    }
+
+    fn tls(
+        &mut self,
+        settings: &TlsSettings,
+        place: Range<usize>,
+    ) -> Option<Arc<rustls::ClientConfig>> {
+        match self.clients.configure(settings) {
+            Ok(config) => Some(config),
+            Err(error) => {
+                let diagnostic = Diagnostic::error(error.to_string(), place);
+                self.report.push(match error {
+                    TlsError::Unreadable { .. } => {
+                        diagnostic.hint("mount the file, or correct its path")
+                    }
+                    TlsError::Empty { .. } => {
+                        diagnostic.hint("the file must be PEM: -----BEGIN ...-----")
+                    }
+                    TlsError::Configuration(_) => diagnostic,
+                });
+                None
+            }
+        }
+    }
+}
+
+fn policy(file: &ProviderFile, limits: &LimitsFile) -> Policy {
+    let defaults = Policy {
+        timeout: Duration::from_secs(10),
+        token_wait: Duration::from_secs(10),
+        max_waiters: limits.waiters,
+        max_entries: 1,
+        max_lifetime: None,
+        warm: file.warm,
+    };
+    match &file.source {
+        SourceFile::Static(_) => defaults,
+        SourceFile::OAuth2(source) => Policy {
+            timeout: source.timeout,
+            token_wait: source.token_wait,
+            max_entries: source.max_entries,
+            max_lifetime: source.max_lifetime,
+            ..defaults
+        },
+    }
+}
+
+fn tls_settings(tls: Option<&TlsFile>) -> TlsSettings {
+    TlsSettings {
+        ca: tls
+            .and_then(|tls| tls.ca.as_ref())
+            .map(|path| path.value.clone()),
+        identity: tls
+            .and_then(|tls| tls.client.as_ref())
+            .map(|client| (client.cert.value.clone(), client.key.value.clone())),
+    }
+}
+
+/// Where the settings name their first file.
+fn file_span(tls: &TlsFile) -> Option<Range<usize>> {
+    let ca = tls.ca.as_ref().map(|path| path.span.clone());
+    ca.or_else(|| tls.client.as_ref().map(|client| client.cert.span.clone()))
+}
+
+/// What a route is called in metrics and logs: its name, else its host and path.
+#[must_use]
+pub fn route_name(file: &RouteFile) -> String {
+    if let Some(name) = &file.name {
+        return name.value.clone();
+    }
+    let host = file.hosts.first().map_or("", |host| host.value.as_str());
+    let mut name = host.to_owned();
+    for segment in &file.path.segments {
+        name.push('/');
+        match segment {
+            PathSegment::Literal(text) => name.push_str(text),
+            PathSegment::Capture(capture) => {
+                name.push('{');
+                name.push_str(capture);
+                name.push('}');
+            }
+        }
+    }
+    if name.is_empty() {
+        name.push('/');
+    }
+    name
+}
+
+fn matcher(file: &RouteFile) -> Matcher {
+    let segments = file.path.segments.iter().map(|segment| match segment {
+        PathSegment::Literal(text) => Segment::Literal(text.clone()),
+        PathSegment::Capture(_) => Segment::Capture,
+    });
+    Matcher {
+        segments: segments.collect(),
+        hosts: file.hosts.iter().map(|host| host.value.clone()).collect(),
+        methods: file
+            .methods
+            .iter()
+            .map(|method| method.value.clone())
+            .collect(),
+    }
+}
+
+fn input(name: &str, template: &Template, file: &RouteFile) -> InputRule {
+    let captures: Vec<String> = file
+        .path
+        .segments
+        .iter()
+        .filter_map(|segment| match segment {
+            PathSegment::Capture(name) => Some(name.clone()),
+            PathSegment::Literal(_) => None,
+        })
+        .collect();
+    let Ok(value) = template.resolve(|reference| {
+        Ok::<_, Infallible>(match reference {
+            Reference::Header(name) => HeaderName::from_bytes(name.as_bytes())
+                .map_or_else(|_| RequestPart::Query(name.clone()), RequestPart::Header),
+            Reference::Query(name) => RequestPart::Query(name.clone()),
+            other => RequestPart::Path(index_of(other, &captures)),
+        })
+    });
+    InputRule {
+        name: name.to_owned(),
+        value,
+    }
+}
+
+fn attach(file: &RouteFile, inputs: &[String]) -> Attach {
+    let fields = file.headers.iter().map(|(name, template)| SetField {
+        name: name.value.clone(),
+        value: field_value(template, inputs),
+    });
+    Attach {
+        fields: fields.collect(),
+        remove: file.remove.iter().map(|name| name.value.clone()).collect(),
+        on_conflict: match file.on_conflict {
+            OnConflictFile::Overwrite => OnConflict::Overwrite,
+            OnConflictFile::Keep => OnConflict::Keep,
+            OnConflictFile::Reject => OnConflict::Reject,
+        },
+    }
+}
+
+fn field_value(template: &Template, inputs: &[String]) -> FieldValue {
+    if Template::parse("Bearer {token}").as_ref() == Ok(template) {
+        return FieldValue::Bearer;
+    }
+    if let Some(text) = template.as_literal()
+        && let Ok(value) = HeaderValue::from_str(text)
+    {
+        return FieldValue::Fixed(value);
+    }
+    let Ok(template) = template.resolve(|reference| {
+        Ok::<_, Infallible>(match reference {
+            Reference::Token => Value::Token,
+            other => Value::Input(index_of(other, inputs)),
+        })
+    });
+    FieldValue::Template(template)
+}
+
+// What is not among the names has been reported, and the file does not come this far.
+fn index_of(reference: &Reference, names: &[String]) -> usize {
+    let name = match reference {
+        Reference::Input(name) | Reference::Path(name) => name.as_str(),
+        _ => "",
+    };
+    names
+        .iter()
+        .position(|known| known == name)
+        .unwrap_or(usize::MAX)
+}
+
+/// The `Host` field's value for a URL: its authority, without the port that its scheme implies.
+fn host_field(url: &Uri) -> HeaderValue {
+    let host = url.host().unwrap_or_default();
+    let implied = match url.scheme_str() {
+        Some("https") => 443,
+        _ => 80,
+    };
+    let authority = match url.port_u16() {
+        Some(port) if port != implied => format!("{host}:{port}"),
+        _ => host.to_owned(),
+    };
+    HeaderValue::from_str(&authority).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
