@@ -92,17 +92,17 @@ impl Admin {
             "/readyz" => self.ready(),
             "/metrics" => self.render_metrics(),
             "/status" => self.status(),
-            "/quitquitquit" => match may_act(request, peer, local) {
-                Err(refusal) => refusal,
-                Ok(()) => {
+            "/quitquitquit" => match refusal(request, peer, local) {
+                Some(refusal) => refusal,
+                None => {
                     self.quit.notify_one();
                     text(StatusCode::OK, "stopping\n")
                 }
             },
             _ => match renewal(path) {
-                Some(provider) => match may_act(request, peer, local) {
-                    Err(refusal) => refusal,
-                    Ok(()) => self.renew(provider).await,
+                Some(provider) => match refusal(request, peer, local) {
+                    Some(refusal) => refusal,
+                    None => self.renew(provider).await,
                 },
                 None => text(
                     StatusCode::NOT_FOUND,
@@ -181,17 +181,16 @@ fn renewal(path: &str) -> Option<&str> {
     (!name.is_empty() && !name.contains('/')).then_some(name)
 }
 
-// Whoever may scrape may not act: only this machine, by POST, and no web page in a browser on it.
-fn may_act(request: &Request<Incoming>, peer: SocketAddr, local: SocketAddr) -> Result<(), Answer> {
+// Whoever may look may not act: only this machine, by POST, and no web page in a browser on it.
+fn refusal(request: &Request<Incoming>, peer: SocketAddr, local: SocketAddr) -> Option<Answer> {
     if *request.method() != Method::POST {
-        return Err(not_allowed("POST"));
+        return Some(not_allowed("POST"));
     }
     if !peer.ip().is_loopback() {
-        return Err(text(StatusCode::FORBIDDEN, "from this machine only\n"));
+        return Some(text(StatusCode::FORBIDDEN, "from this machine only\n"));
     }
-    CallerRules::default()
-        .check(request, local)
-        .map_err(|error| text(StatusCode::FORBIDDEN, format!("{error}\n")))
+    let foreign = CallerRules::default().check(request, local).err()?;
+    Some(text(StatusCode::FORBIDDEN, format!("{foreign}\n")))
 }
 
 fn not_allowed(allowed: &'static str) -> Answer {

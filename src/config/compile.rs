@@ -126,10 +126,12 @@ struct Compiler<'a> {
     surroundings: &'a Surroundings,
     clients: TlsClients,
     previous: Option<&'a Plan>,
-    /// By name and scope: a route's own scope makes another provider of it, with tokens of its own.
-    providers: Vec<((String, Option<Vec<String>>), Arc<Tokens>)>,
+    providers: Vec<(ProviderKey, Arc<Tokens>)>,
     report: &'a mut Report,
 }
+
+/// Name and scope: a route's own scope makes another provider of it, with tokens of its own.
+type ProviderKey = (String, Option<Vec<String>>);
 
 impl Compiler<'_> {
     fn tokens(&mut self, file: &ProviderFile, scope: Option<Vec<String>>) -> Option<Arc<Tokens>> {

@@ -110,6 +110,9 @@ impl RouteTable {
     }
 }
 
+/// The captured segments, and the rest of the path.
+type PathMatch<'a> = (Vec<Cow<'a, str>>, &'a str);
+
 impl Matcher {
     fn takes(&self, method: &Method, host: &str) -> bool {
         (self.methods.is_empty() || self.methods.contains(method))
@@ -117,10 +120,7 @@ impl Matcher {
                 || self.hosts.iter().any(|own| own.eq_ignore_ascii_case(host)))
     }
 
-    fn matches<'a>(
-        &self,
-        path: &'a str,
-    ) -> Result<Option<(Vec<Cow<'a, str>>, &'a str)>, ProxyError> {
+    fn matches<'a>(&self, path: &'a str) -> Result<Option<PathMatch<'a>>, ProxyError> {
         let mut captures = Vec::new();
         let mut rest = path;
         for segment in &self.segments {
