@@ -106,7 +106,8 @@ mod tests {
 
     fn unreachable() -> FetchError {
         FetchError::Unreachable {
-            reason: "refused".into(),
+            reason: "cannot connect".into(),
+            detail: "refused".into(),
         }
     }
 
