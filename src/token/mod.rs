@@ -278,3 +278,6 @@ const GRACE: Duration = Duration::from_secs(1);
 const WARM_PAUSE: Duration = Duration::from_secs(1);
 /// And at the most: an upstream may have refused it since, and tokens that a reload dropped need no keeping.
 const WARM_LOOK: Duration = Duration::from_mins(1);
+
+#[cfg(test)]
+mod tests;

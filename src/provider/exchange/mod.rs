@@ -195,3 +195,6 @@ impl Answer {
 const PAGE: &[u8] = b"text/html";
 /// The most that is read of an answer.
 pub const MAX_ANSWER_BYTES: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests;
