@@ -255,11 +255,13 @@ impl FetchError {
         }
     }
 
-    /// How long the provider asks us to stay away.
+    /// How long the provider asks us to stay away, as far as that is obeyed.
     #[must_use]
-    pub const fn retry_after(&self) -> Option<Duration> {
+    pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Throttled { retry_after } | Self::Unavailable { retry_after, .. } => *retry_after,
+            Self::Throttled { retry_after } | Self::Unavailable { retry_after, .. } => {
+                retry_after.map(|asked| asked.min(RETRY_AFTER_MOST))
+            }
             Self::Refused { .. }
             | Self::Secret(_)
             | Self::Unreachable { .. }
@@ -268,6 +270,9 @@ impl FetchError {
         }
     }
 }
+
+/// What a provider asks for beyond this is a mistake.
+const RETRY_AFTER_MOST: Duration = Duration::from_hours(1);
 
 impl From<SecretError> for FetchError {
     fn from(error: SecretError) -> Self {

@@ -69,7 +69,7 @@ pub enum Rejected {
     Newer(Arc<Token>),
     /// The next one is being fetched.
     Renewing(Flight),
-    /// The refused token was itself fetched because of a refusal: not again so soon.
+    /// The token before it was refused, too, and none accepted since: not again so soon.
     Guarded,
     /// The provider failed a moment ago: not now.
     NotNow,
