@@ -11,11 +11,12 @@ pub mod static_key;
 pub mod template;
 
 use std::fmt;
+use std::hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
 use self::oauth2::OAuth2;
-use self::secret::{Secret, SecretError};
+use self::secret::{Secret, SecretError, SecretRef, Secrets};
 use self::static_key::StaticKey;
 use self::template::FilterError;
 use crate::metrics::FetchOutcome;
@@ -54,6 +55,10 @@ pub struct Policy {
 
 /// The kinds of provider. Closed: the configuration can name these and no others.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one for each provider, and it does not move"
+)]
 pub enum Source {
     /// An OAuth 2.0 token endpoint (RFC 6749).
     OAuth2(OAuth2),
@@ -72,6 +77,24 @@ impl Provider {
             Source::OAuth2(source) => source.fetch(subject).await,
             Source::Static(source) => source.fetch(),
         }
+    }
+
+    /// A hash of its secrets as they are now, with a key of this process: it tells that one has changed, and no more.
+    #[must_use]
+    pub fn secrets_digest(&self, key: &RandomState) -> u64 {
+        let mut hasher = key.build_hasher();
+        let mut add = |secrets: &Secrets, reference: &SecretRef| {
+            let secret = secrets.read(reference).ok();
+            secret.as_ref().map(Secret::reveal).hash(&mut hasher);
+        };
+        match &self.source {
+            Source::OAuth2(source) => source
+                .client_auth
+                .references()
+                .for_each(|reference| add(&source.secrets, reference)),
+            Source::Static(source) => add(&source.secrets, &source.secret),
+        }
+        hasher.finish()
     }
 }
 
@@ -126,12 +149,14 @@ pub enum Lifetime {
 }
 
 /// Why a source gave no token. Cloned to every request that waited for the same fetch. Holds nothing of a secret.
+///
+/// Its `Display` goes to the app: it is in our words. [`report`](Self::report) is for logs, and says more.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum FetchError {
     /// The provider does not want us (RFC 6749 §5.2): a configuration fault.
     #[error("the provider refused: {error}")]
     Refused {
-        /// `invalid_client`, `invalid_scope`, ...
+        /// `invalid_client`, `invalid_scope`, ...: a word of the registry, whatever the provider wrote.
         error: Arc<str>,
     },
     /// A secret is not where the configuration says.
@@ -143,11 +168,13 @@ pub enum FetchError {
         /// What it asks for.
         retry_after: Option<Duration>,
     },
-    /// The provider cannot be reached; it has not seen the request.
+    /// The provider cannot be reached, or the connection broke before there was an answer.
     #[error("the provider cannot be reached: {reason}")]
     Unreachable {
-        /// What the connection said.
+        /// What went wrong, in our words.
         reason: Arc<str>,
+        /// What the system, TLS or the other side said about it: for logs, never for the app.
+        detail: Arc<str>,
     },
     /// The provider failed.
     #[error("the provider failed: {reason}")]
@@ -180,6 +207,42 @@ impl FetchError {
         }
     }
 
+    /// A provider that failed in a way that may pass, and how.
+    #[must_use]
+    pub fn unavailable(reason: impl Into<Arc<str>>) -> Self {
+        Self::Unavailable {
+            reason: reason.into(),
+            retry_after: None,
+        }
+    }
+
+    /// The error in one line, for logs: what `Display` says, and what others said about it.
+    #[must_use]
+    pub fn report(&self) -> String {
+        match self {
+            Self::Unreachable { detail, .. } => format!("{self}: {detail}"),
+            Self::Refused { .. }
+            | Self::Secret(_)
+            | Self::Throttled { .. }
+            | Self::Unavailable { .. }
+            | Self::Timeout { .. }
+            | Self::Malformed { .. } => self.to_string(),
+        }
+    }
+
+    /// Whether trying again changes nothing until somebody changes a secret or the configuration.
+    #[must_use]
+    pub const fn is_configuration_fault(&self) -> bool {
+        match self {
+            Self::Refused { .. } | Self::Secret(_) => true,
+            Self::Throttled { .. }
+            | Self::Unreachable { .. }
+            | Self::Unavailable { .. }
+            | Self::Timeout { .. }
+            | Self::Malformed { .. } => false,
+        }
+    }
+
     /// As the metrics count it.
     #[must_use]
     pub const fn outcome(&self) -> FetchOutcome {
@@ -192,11 +255,13 @@ impl FetchError {
         }
     }
 
-    /// How long the provider asks us to stay away.
+    /// How long the provider asks us to stay away, as far as that is obeyed.
     #[must_use]
-    pub const fn retry_after(&self) -> Option<Duration> {
+    pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Throttled { retry_after } | Self::Unavailable { retry_after, .. } => *retry_after,
+            Self::Throttled { retry_after } | Self::Unavailable { retry_after, .. } => {
+                retry_after.map(|asked| asked.min(RETRY_AFTER_MOST))
+            }
             Self::Refused { .. }
             | Self::Secret(_)
             | Self::Unreachable { .. }
@@ -205,6 +270,9 @@ impl FetchError {
         }
     }
 }
+
+/// What a provider asks for beyond this is a mistake.
+const RETRY_AFTER_MOST: Duration = Duration::from_hours(1);
 
 impl From<SecretError> for FetchError {
     fn from(error: SecretError) -> Self {
