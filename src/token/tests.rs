@@ -199,6 +199,7 @@ async fn the_status_tells_everything_but_the_token() {
 
 fn client_at(address: SocketAddr, place: &Place) -> Arc<Tokens> {
     let endpoint = Endpoint::new(EndpointSettings {
+        fingerprint: 0,
         host: address.ip().to_string(),
         port: address.port(),
         tls: None,

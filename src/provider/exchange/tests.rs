@@ -12,6 +12,7 @@ async fn start() -> (IdentityProvider, Target) {
     let provider = IdentityProvider::start(None, rules).await.unwrap();
     let address = provider.server().address();
     let endpoint = Endpoint::new(EndpointSettings {
+        fingerprint: 0,
         host: address.ip().to_string(),
         port: address.port(),
         tls: None,
