@@ -72,9 +72,9 @@ impl Provider {
     /// # Errors
     ///
     /// When the source gives no usable token.
-    pub async fn fetch(&self, subject: &Subject) -> Result<Grant, FetchError> {
+    pub async fn fetch(&self, call: &Call<'_>) -> Result<Grant, FetchError> {
         match &self.source {
-            Source::OAuth2(source) => source.fetch(subject).await,
+            Source::OAuth2(source) => source.fetch(call).await,
             Source::Static(source) => source.fetch(),
         }
     }
@@ -98,23 +98,64 @@ impl Provider {
     }
 }
 
+/// What a fetch is made from, besides the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// Whose token is wanted.
+    pub subject: &'a Subject,
+    /// The token of the provider's parent, if it has one.
+    pub parent: Option<&'a Secret>,
+}
+
 /// Whose token it is: the values of the provider's inputs, in their order. Empty for the process itself.
 ///
 /// Typed, never concatenated: `["a", "bc"]` is not `["ab", "c"]`.
 #[derive(Clone, Default, Eq, Hash, PartialEq)]
-pub struct Subject(Arc<[Box<str>]>);
+pub struct Subject(Arc<[Input]>);
+
+/// The value of an input.
+#[derive(Clone, Eq, Hash, PartialEq)]
+pub enum Input {
+    /// Text, as it is.
+    Text(Box<str>),
+    /// Another JSON value, in its one canonical form.
+    Json(Box<str>),
+}
+
+impl Input {
+    /// The value as text: what stands in a URL, a form or a field.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Text(text) | Self::Json(text) => text,
+        }
+    }
+}
+
+/// Inputs are people's numbers and names: not even a log of everything shows one.
+impl fmt::Debug for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[input]")
+    }
+}
 
 impl Subject {
     /// A subject of these input values.
     #[must_use]
-    pub fn new(values: Vec<Box<str>>) -> Self {
+    pub fn new(values: Vec<Input>) -> Self {
         Self(values.into())
     }
 
     /// The value of the provider's `index`th input.
     #[must_use]
     pub fn input(&self, index: usize) -> &str {
-        self.0.get(index).map_or("", AsRef::as_ref)
+        self.0.get(index).map_or("", Input::as_str)
+    }
+
+    /// All values, in order.
+    #[must_use]
+    pub fn inputs(&self) -> &[Input] {
+        &self.0
     }
 }
 
@@ -132,6 +173,20 @@ pub struct Grant {
     pub token: Secret,
     /// How long it lives, counted from when it was asked for.
     pub lifetime: Lifetime,
+    /// Further members of the answer, by the names that the configuration gives them.
+    pub fields: Vec<(String, serde_json::Value)>,
+}
+
+impl Grant {
+    /// A token and its lifetime, and nothing else.
+    #[must_use]
+    pub const fn new(token: Secret, lifetime: Lifetime) -> Self {
+        Self {
+            token,
+            lifetime,
+            fields: Vec::new(),
+        }
+    }
 }
 
 /// How long a token lives.

@@ -11,7 +11,7 @@ use super::exchange::{self, Answer, Target};
 use super::extract;
 use super::secret::{Secret, Secrets};
 use super::template::Template;
-use super::{FetchError, Grant, Subject};
+use super::{Call, FetchError, Grant};
 
 /// `type = "oauth2"`
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl OAuth2 {
     /// # Errors
     ///
     /// When there is no usable token in the answer, or no answer.
-    pub(super) async fn fetch(&self, subject: &Subject) -> Result<Grant, FetchError> {
+    pub(super) async fn fetch(&self, call: &Call<'_>) -> Result<Grant, FetchError> {
         let mut form = Form::default();
         form.add("grant_type", "client_credentials");
         if !self.scope.is_empty() {
@@ -44,7 +44,7 @@ impl OAuth2 {
         }
         for (name, template) in &self.params {
             let value = template
-                .render(|index| Ok::<_, FetchError>(Cow::Borrowed(subject.input(*index))))?;
+                .render(|index| Ok::<_, FetchError>(Cow::Borrowed(call.subject.input(*index))))?;
             form.add(name, &value);
         }
         let authorization = self.client_auth.authenticate(&mut form, &self.secrets)?;
@@ -75,7 +75,7 @@ impl OAuth2 {
             self.after,
             SystemTime::now(),
         );
-        Ok(Grant { token, lifetime })
+        Ok(Grant::new(token, lifetime))
     }
 }
 

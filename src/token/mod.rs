@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use self::cache::{Asked, Fetch, Flight, Rejected, Slot, Slots};
 use self::life::{Freshness, Token};
 use crate::metrics::{FetchOutcome, FetchReason, Metrics, ProviderMetrics};
-use crate::provider::{FetchError, Grant, Lifetime, Provider, Subject};
+use crate::provider::{Call, FetchError, Grant, Lifetime, Provider, Subject};
 
 /// Every live token of one provider, and the only way to get one.
 #[derive(Debug)]
@@ -236,7 +236,11 @@ async fn observed(
     let secrets = provider.secrets_digest(&failed_secrets.key);
     let began = Instant::now();
     let limit = provider.policy.timeout;
-    let result = tokio::time::timeout(limit, provider.fetch(&subject))
+    let call = Call {
+        subject: &subject,
+        parent: None,
+    };
+    let result = tokio::time::timeout(limit, provider.fetch(&call))
         .await
         .unwrap_or(Err(FetchError::Timeout { after: limit }));
     let took = began.elapsed();

@@ -5,6 +5,7 @@ mod model;
 use std::future::pending;
 
 use super::*;
+use crate::provider::Input;
 use crate::provider::secret::Secret;
 
 /// A way to fetch that does what it is told, and remembers when it was asked and what for.
@@ -72,10 +73,8 @@ impl Script {
             Answer::Panic => panic!("as the test wants it"),
             Answer::Hang => pending().await,
         };
-        Ok(Grant {
-            token: Secret::new(format!("token-{number}")),
-            lifetime,
-        })
+        let token = Secret::new(format!("token-{number}"));
+        Ok(Grant::new(token, lifetime))
     }
 }
 
@@ -632,7 +631,12 @@ fn as_many_may_wait_as_there_are_places() {
 }
 
 fn subject(values: &[&str]) -> Subject {
-    Subject::new(values.iter().map(|value| (*value).into()).collect())
+    Subject::new(
+        values
+            .iter()
+            .map(|value| Input::Text((*value).into()))
+            .collect(),
+    )
 }
 
 #[test]
