@@ -149,6 +149,7 @@ impl Compiler<'_> {
                 let surroundings = self.surroundings;
                 Tokens::new(
                     provider,
+                    None,
                     surroundings.runtime.clone(),
                     &surroundings.metrics,
                 )
@@ -185,6 +186,7 @@ impl Compiler<'_> {
             name: file.name.value.as_str().into(),
             fingerprint: hasher.finish(),
             inputs,
+            checks: Vec::new(),
             source,
             policy,
         })
@@ -402,6 +404,7 @@ fn policy(file: &ProviderFile, limits: &LimitsFile) -> Policy {
         max_entries: 1,
         max_lifetime: None,
         warm: file.warm,
+        within_parent: false,
     };
     match &file.source {
         SourceFile::Static(_) => defaults,

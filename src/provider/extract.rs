@@ -51,7 +51,7 @@ pub fn lifetime(
 }
 
 /// A number of seconds, however it is written: 3600, 3599.5, "3600". Anything else is as good as absent.
-fn number(value: &Value) -> Option<f64> {
+pub(super) fn number(value: &Value) -> Option<f64> {
     match value {
         Value::Number(number) => number.as_f64(),
         Value::String(text) => text
@@ -64,7 +64,7 @@ fn number(value: &Value) -> Option<f64> {
 }
 
 // Nought or less still is one use: the request that asked for it. A century is a mistake, and not to be trusted for long.
-fn seconds(number: f64) -> Lifetime {
+pub(super) fn seconds(number: f64) -> Lifetime {
     if number < LEAST.as_secs_f64() {
         Lifetime::Clamped(LEAST)
     } else if number > ABSURD.as_secs_f64() {
@@ -75,7 +75,7 @@ fn seconds(number: f64) -> Lifetime {
 }
 
 /// The `exp` claim (RFC 7519 §4.1.4), if the token is a JWT. Its signature is the upstream's business.
-fn jwt_expiry(token: &str) -> Option<f64> {
+pub(super) fn jwt_expiry(token: &str) -> Option<f64> {
     let mut parts = token.split('.');
     let (Some(_), Some(claims), Some(_), None) =
         (parts.next(), parts.next(), parts.next(), parts.next())
@@ -87,7 +87,7 @@ fn jwt_expiry(token: &str) -> Option<f64> {
     claims.get("exp")?.as_f64()
 }
 
-fn unix_seconds(now: SystemTime) -> f64 {
+pub(super) fn unix_seconds(now: SystemTime) -> f64 {
     now.duration_since(UNIX_EPOCH)
         .map_or(0.0, |since| since.as_secs_f64())
 }

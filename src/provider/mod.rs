@@ -4,8 +4,16 @@
 
 pub mod client_auth;
 pub mod exchange;
+pub mod expiry;
 pub mod extract;
+pub mod graphql;
+pub mod http;
+pub mod inputs;
+pub mod json;
 pub mod oauth2;
+pub mod pointer;
+pub mod reading;
+pub mod request;
 pub mod secret;
 pub mod static_key;
 pub mod template;
@@ -15,7 +23,11 @@ use std::hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::graphql::GraphQl;
+use self::http::Http;
+use self::inputs::{InputCheck, InputFault};
 use self::oauth2::OAuth2;
+use self::reading::SingleUse;
 use self::secret::{Secret, SecretError, SecretRef, Secrets};
 use self::static_key::StaticKey;
 use self::template::FilterError;
@@ -30,6 +42,8 @@ pub struct Provider {
     pub fingerprint: u64,
     /// Names of the inputs it needs; their values, in this order, are the [`Subject`].
     pub inputs: Vec<String>,
+    /// What it needs of their values.
+    pub checks: Vec<InputCheck>,
     /// Where its tokens come from.
     pub source: Source,
     /// How its tokens are kept.
@@ -51,6 +65,8 @@ pub struct Policy {
     pub max_lifetime: Option<Duration>,
     /// Fetched at start; readiness waits for it.
     pub warm: bool,
+    /// No token is used for longer than its parent's.
+    pub within_parent: bool,
 }
 
 /// The kinds of provider. Closed: the configuration can name these and no others.
@@ -64,6 +80,10 @@ pub enum Source {
     OAuth2(OAuth2),
     /// A long-lived key.
     Static(StaticKey),
+    /// Any HTTP exchange.
+    Http(Http),
+    /// A GraphQL operation.
+    GraphQl(GraphQl),
 }
 
 impl Provider {
@@ -72,10 +92,39 @@ impl Provider {
     /// # Errors
     ///
     /// When the source gives no usable token.
-    pub async fn fetch(&self, call: &Call<'_>) -> Result<Grant, FetchError> {
+    pub async fn fetch(&self, call: &Call<'_>) -> Result<Grant, Failed> {
         match &self.source {
-            Source::OAuth2(source) => source.fetch(call).await,
-            Source::Static(source) => source.fetch(),
+            Source::OAuth2(source) => Ok(source.fetch(call).await?),
+            Source::Static(source) => Ok(source.fetch()?),
+            Source::Http(source) => source.fetch(call).await,
+            Source::GraphQl(source) => source.fetch(call).await,
+        }
+    }
+
+    /// Whether the inputs of a request can be used at all. To be asked before anything is fetched.
+    ///
+    /// # Errors
+    ///
+    /// The first fault: the app's, not the provider's. It names the input, never its value.
+    pub fn check_inputs(&self, subject: &Subject) -> Result<(), InputFault> {
+        inputs::check(&self.checks, subject, &self.inputs)
+    }
+
+    /// Whether it can give tokens that are good for one use only.
+    #[must_use]
+    pub const fn single_use(&self) -> &SingleUse {
+        match &self.source {
+            Source::OAuth2(_) | Source::Static(_) => &SingleUse::No,
+            Source::Http(source) | Source::GraphQl(GraphQl(source)) => &source.reading.single_use,
+        }
+    }
+
+    /// Whether it has a request of its own for refresh tokens.
+    #[must_use]
+    pub const fn refreshes(&self) -> bool {
+        match &self.source {
+            Source::OAuth2(_) | Source::Static(_) => false,
+            Source::Http(source) | Source::GraphQl(GraphQl(source)) => source.refresh.is_some(),
         }
     }
 
@@ -93,6 +142,10 @@ impl Provider {
                 .references()
                 .for_each(|reference| add(&source.secrets, reference)),
             Source::Static(source) => add(&source.secrets, &source.secret),
+            Source::Http(source) | Source::GraphQl(GraphQl(source)) => source
+                .references
+                .iter()
+                .for_each(|reference| add(&source.secrets, reference)),
         }
         hasher.finish()
     }
@@ -105,6 +158,20 @@ pub struct Call<'a> {
     pub subject: &'a Subject,
     /// The token of the provider's parent, if it has one.
     pub parent: Option<&'a Secret>,
+    /// The refresh token of its last answer, if there is one and it is to be used.
+    pub refresh_token: Option<&'a Secret>,
+}
+
+impl<'a> Call<'a> {
+    /// A call without a parent and without a refresh token.
+    #[must_use]
+    pub const fn new(subject: &'a Subject) -> Self {
+        Self {
+            subject,
+            parent: None,
+            refresh_token: None,
+        }
+    }
 }
 
 /// Whose token it is: the values of the provider's inputs, in their order. Empty for the process itself.
@@ -175,6 +242,21 @@ pub struct Grant {
     pub lifetime: Lifetime,
     /// Further members of the answer, by the names that the configuration gives them.
     pub fields: Vec<(String, serde_json::Value)>,
+    /// It is good for one use only.
+    pub single_use: bool,
+    /// When the next one is to be fetched, if the answer says so, counted like the lifetime.
+    pub renew_after: Option<Duration>,
+    /// What the next one can be asked for with, if the answer has it.
+    pub refresh: Option<RefreshGrant>,
+}
+
+/// A refresh token (RFC 6749 §1.5).
+#[derive(Clone, Debug)]
+pub struct RefreshGrant {
+    /// The token.
+    pub token: Secret,
+    /// How long it lives, if the answer says.
+    pub lifetime: Option<Duration>,
 }
 
 impl Grant {
@@ -185,6 +267,9 @@ impl Grant {
             token,
             lifetime,
             fields: Vec::new(),
+            single_use: false,
+            renew_after: None,
+            refresh: None,
         }
     }
 }
@@ -201,6 +286,66 @@ pub enum Lifetime {
         /// When to look again.
         look_again: Duration,
     },
+}
+
+impl Lifetime {
+    /// The same, but not longer than this.
+    #[must_use]
+    pub fn at_most(self, most: Duration) -> Self {
+        match self {
+            Self::For(length) => Self::For(length.min(most)),
+            Self::Clamped(length) => Self::Clamped(length.min(most)),
+            Self::Unlimited { .. } => Self::For(most),
+        }
+    }
+}
+
+/// Why one attempt failed: for whoever waits, for whoever can do something about it, and for the log.
+#[derive(Debug)]
+pub struct Failed {
+    /// The failure.
+    pub error: FetchError,
+    /// The provider did not accept what the request was authenticated with: it may be the parent's token.
+    pub unauthorized: bool,
+    /// What the provider said about it: for the log only, never for the app.
+    pub said: Option<String>,
+}
+
+impl Failed {
+    /// The same, with what the provider said unless that is known already.
+    #[must_use]
+    pub fn with_said(mut self, said: Option<String>) -> Self {
+        self.said = self.said.or(said);
+        self
+    }
+
+    /// The same, with what the provider said in other words.
+    #[must_use]
+    pub fn map_said(mut self, map: impl FnOnce(&str) -> String) -> Self {
+        self.said = self.said.map(|said| map(&said));
+        self
+    }
+
+    /// What the provider said, as a line of a log can have it.
+    #[must_use]
+    pub fn line(&self) -> Option<String> {
+        let said = self.said.as_ref()?.chars();
+        let line = said.map(|c| if c.is_control() { ' ' } else { c });
+        Some(line.take(SAID_MOST).collect())
+    }
+}
+
+/// The longest text of a provider that a line of a log has.
+const SAID_MOST: usize = 300;
+
+impl<E: Into<FetchError>> From<E> for Failed {
+    fn from(error: E) -> Self {
+        Self {
+            error: error.into(),
+            unauthorized: false,
+            said: None,
+        }
+    }
 }
 
 /// Why a source gave no token. Cloned to every request that waited for the same fetch. Holds nothing of a secret.

@@ -88,7 +88,7 @@ struct Success {
 }
 
 // RFC 6749 §5.2. Only the codes of the registry are repeated: whatever else stands there may hold anything.
-fn refusal(answer: &Answer) -> Option<FetchError> {
+pub(super) fn refusal(answer: &Answer) -> Option<FetchError> {
     #[derive(Deserialize)]
     struct Failure {
         error: String,

@@ -136,6 +136,23 @@ impl<R> Template<R> {
         })
     }
 
+    /// The references in it, each with what is done to its value.
+    pub fn uses(&self) -> impl Iterator<Item = (&R, &[Filter])> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Placeholder(reference, filters) => Some((reference, filters.as_slice())),
+            Part::Literal(_) => None,
+        })
+    }
+
+    /// The one placeholder that it is exactly, if it is.
+    #[must_use]
+    pub fn as_placeholder(&self) -> Option<(&R, &[Filter])> {
+        match self.parts.as_slice() {
+            [Part::Placeholder(reference, filters)] => Some((reference, filters)),
+            _ => None,
+        }
+    }
+
     /// The text, if there is no placeholder in it.
     #[must_use]
     pub fn as_literal(&self) -> Option<&str> {
@@ -180,12 +197,28 @@ impl<R> Template<R> {
     where
         E: From<FilterError>,
     {
+        self.render_placed(value, |text| text)
+    }
+
+    /// The same, with every value encoded by `place` for where it goes. The template's own text is left as it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`render`](Self::render).
+    pub fn render_placed<'a, E>(
+        &'a self,
+        value: impl Fn(&'a R) -> Result<Cow<'a, str>, E>,
+        place: impl Fn(Cow<'a, str>) -> Cow<'a, str>,
+    ) -> Result<Cow<'a, str>, E>
+    where
+        E: From<FilterError>,
+    {
         if let [part] = self.parts.as_slice() {
-            return render_part(part, &value);
+            return render_part(part, &value, &place);
         }
         let mut text = String::new();
         for part in &self.parts {
-            text.push_str(&render_part(part, &value)?);
+            text.push_str(&render_part(part, &value, &place)?);
         }
         Ok(Cow::Owned(text))
     }
@@ -194,6 +227,7 @@ impl<R> Template<R> {
 fn render_part<'a, R, E: From<FilterError>>(
     part: &'a Part<R>,
     value: &impl Fn(&'a R) -> Result<Cow<'a, str>, E>,
+    place: &impl Fn(Cow<'a, str>) -> Cow<'a, str>,
 ) -> Result<Cow<'a, str>, E> {
     match part {
         Part::Literal(text) => Ok(Cow::Borrowed(text)),
@@ -202,13 +236,18 @@ fn render_part<'a, R, E: From<FilterError>>(
             for filter in filters {
                 text = filter.apply(text)?;
             }
-            Ok(text)
+            Ok(place(text))
         }
     }
 }
 
 impl Filter {
-    fn apply(self, text: Cow<'_, str>) -> Result<Cow<'_, str>, FilterError> {
+    /// The value after it.
+    ///
+    /// # Errors
+    ///
+    /// When it does not take the value.
+    pub fn apply(self, text: Cow<'_, str>) -> Result<Cow<'_, str>, FilterError> {
         Ok(match self {
             Self::Basic => Cow::Owned(STANDARD.encode(format!("{text}:"))),
             Self::Base64 => Cow::Owned(STANDARD.encode(text.as_bytes())),

@@ -1,6 +1,7 @@
 //! The life of a token: fresh, due, expired.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::metrics::FetchReason;
 use crate::provider::secret::Secret;
-use crate::provider::{FetchError, Lifetime};
+use crate::provider::{FetchError, Grant, Lifetime};
 
 /// An access token and the moments that matter in its life.
 pub struct Token {
@@ -21,6 +22,13 @@ pub struct Token {
     life: Life,
     accepted: AtomicBool,
     rejected: AtomicBool,
+    /// Another token has taken its place. Shared with every token of the same text.
+    superseded: Arc<AtomicBool>,
+    /// What it was made from.
+    parent: Option<Arc<Self>>,
+    fields: Vec<(String, serde_json::Value)>,
+    single_use: bool,
+    taken: AtomicBool,
 }
 
 /// Where a token stands in its life.
@@ -58,6 +66,31 @@ impl Token {
             life,
             accepted: AtomicBool::new(false),
             rejected: AtomicBool::new(false),
+            superseded: Arc::default(),
+            parent: None,
+            fields: Vec::new(),
+            single_use: false,
+            taken: AtomicBool::new(false),
+        })
+    }
+
+    /// The token of a grant, made from `parent`.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub(super) fn granted(
+        grant: Grant,
+        parent: Option<Arc<Self>>,
+        generation: u64,
+        reason: FetchReason,
+        life: Life,
+    ) -> Result<Self, FetchError> {
+        Ok(Self {
+            parent,
+            fields: grant.fields,
+            single_use: grant.single_use,
+            ..Self::new(grant.token, generation, reason, life)?
         })
     }
 
@@ -85,13 +118,46 @@ impl Token {
         &self.life
     }
 
-    /// How fresh it is. One that an upstream has refused is never more than due.
+    /// How fresh it is. One that an upstream has refused, or whose parent has been renewed, is never more than due.
     #[must_use]
     pub fn freshness(&self, now: Instant) -> Freshness {
         match self.life.freshness(now) {
             Freshness::Fresh if self.rejected.load(Ordering::Relaxed) => Freshness::Due,
+            Freshness::Fresh if self.is_orphan() => Freshness::Due,
             freshness => freshness,
         }
+    }
+
+    /// Whether what it was made from has been replaced, at any depth.
+    fn is_orphan(&self) -> bool {
+        let parent = self.parent.as_ref();
+        parent.is_some_and(|it| it.superseded.load(Ordering::Relaxed) || it.is_orphan())
+    }
+
+    /// The token that it was made from, if its provider has a parent.
+    #[must_use]
+    pub const fn parent(&self) -> Option<&Arc<Self>> {
+        self.parent.as_ref()
+    }
+
+    /// A further member of the answer that it came in, by the name that the configuration gives it.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<&serde_json::Value> {
+        let mut fields = self.fields.iter();
+        fields
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value)
+    }
+
+    /// Whether it is good for one use only: never kept, never shared, never replayed.
+    #[must_use]
+    pub const fn is_single_use(&self) -> bool {
+        self.single_use
+    }
+
+    /// Whether the caller may use it: for a token of one use, only the first to ask.
+    pub(super) fn take(&self) -> bool {
+        !self.single_use || !self.taken.swap(true, Ordering::Relaxed)
     }
 
     /// An upstream has answered it with something else than 401.
@@ -120,7 +186,18 @@ impl Token {
         self.doubted |= previous.is_some_and(|previous| {
             previous.is_rejected() || (previous.doubted && !previous.is_accepted())
         });
+        // The same again: what was made from it is as good as before.
+        if let Some(previous) = previous.filter(|previous| previous.secret == self.secret) {
+            self.superseded = Arc::clone(&previous.superseded);
+        }
         self
+    }
+
+    /// Tells those that were made from it that `next` has taken its place.
+    pub(super) fn make_way_for(&self, next: &Self) {
+        if self.secret != next.secret {
+            self.superseded.store(true, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn set_rejected(&self) {
@@ -199,6 +276,14 @@ impl Life {
         }
     }
 
+    /// The same life, due after this time already: its provider knows best.
+    #[must_use]
+    pub fn due_after(mut self, renew_after: Duration) -> Self {
+        let soft = self.issued_at + renew_after.max(SOFT_LEAST);
+        self.due_at = self.due_at.min(soft);
+        self
+    }
+
     /// How fresh a token with this life is.
     #[must_use]
     pub fn freshness(&self, now: Instant) -> Freshness {
@@ -216,6 +301,8 @@ impl Life {
 const SHORT_LIFE: Duration = Duration::from_mins(1);
 /// The renewal of a longer life starts at least this long before its end.
 const RENEWAL_LEAD: Duration = Duration::from_mins(1);
+/// A provider that wants a token to be renewed sooner than this after its birth is not believed.
+const SOFT_LEAST: Duration = Duration::from_secs(10);
 /// A token is not sent in the last moments of its life: it has to arrive, too.
 const EXPIRY_MARGIN: Duration = Duration::from_secs(10);
 

@@ -3,6 +3,7 @@
 pub mod backoff;
 pub mod cache;
 pub mod life;
+mod mint;
 pub mod status;
 
 use std::future::Future;
@@ -14,15 +15,19 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use self::cache::{Asked, Fetch, Flight, Rejected, Slot, Slots};
+use self::cache::{Asked, Fetch, Flight, Minted, Rejected, Slot, Slots};
 use self::life::{Freshness, Token};
-use crate::metrics::{FetchOutcome, FetchReason, Metrics, ProviderMetrics};
-use crate::provider::{Call, FetchError, Grant, Lifetime, Provider, Subject};
+use self::mint::{Mint, Parent};
+use crate::metrics::{FetchReason, Metrics, ProviderMetrics};
+use crate::provider::inputs::InputFault;
+use crate::provider::reading::SingleUse;
+use crate::provider::{FetchError, Provider, Subject};
 
 /// Every live token of one provider, and the only way to get one.
 #[derive(Debug)]
 pub struct Tokens {
     provider: Arc<Provider>,
+    parent: Option<Arc<Parent>>,
     slots: Slots,
     runtime: Handle,
     metrics: ProviderMetrics,
@@ -59,10 +64,17 @@ pub enum TokenError {
 }
 
 impl Tokens {
-    /// The tokens of `provider`, none of them fetched yet. Fetches run on `runtime`, whoever asks.
+    /// The tokens of `provider`, none of them fetched yet, made from those of `parent` if it has one: a cycle cannot be
+    /// built. Fetches run on `runtime`, whoever asks.
     #[must_use]
-    pub fn new(provider: Provider, runtime: Handle, metrics: &Metrics) -> Arc<Self> {
+    pub fn new(
+        provider: Provider,
+        parent: Option<Arc<Self>>,
+        runtime: Handle,
+        metrics: &Metrics,
+    ) -> Arc<Self> {
         Arc::new(Self {
+            parent: parent.map(|tokens| Arc::new(Parent::new(tokens, &provider.inputs))),
             slots: Slots::new(provider.policy.max_entries),
             metrics: metrics.provider(&provider.name),
             provider: Arc::new(provider),
@@ -75,6 +87,26 @@ impl Tokens {
     #[must_use]
     pub fn provider(&self) -> &Provider {
         &self.provider
+    }
+
+    /// The tokens that these are made from.
+    #[must_use]
+    pub fn parent(&self) -> Option<&Arc<Self>> {
+        self.parent.as_ref().map(|parent| &parent.tokens)
+    }
+
+    /// Whether the inputs of a request can be used, by the provider and by its parents. To be asked before
+    /// [`get`](Self::get).
+    ///
+    /// # Errors
+    ///
+    /// The first fault: the app's, not the provider's. It names the input, never its value.
+    pub fn check_inputs(&self, subject: &Subject) -> Result<(), InputFault> {
+        self.provider.check_inputs(subject)?;
+        match &self.parent {
+            Some(parent) => parent.tokens.check_inputs(&parent.subject(subject)),
+            None => Ok(()),
+        }
     }
 
     /// The current token; fetched if there is none, renewed behind the caller's back if it is due.
@@ -103,10 +135,22 @@ impl Tokens {
         now: Instant,
     ) -> Result<Arc<Token>, TokenError> {
         self.rearm(slot, now);
-        match slot.ask(now, |reason| self.fetch(subject, reason)) {
+        let is_alone = match self.provider.single_use() {
+            SingleUse::No => false,
+            SingleUse::Yes => true,
+            SingleUse::When(..) => slot.gives_single_use(),
+        };
+        if is_alone {
+            return self.get_alone(slot, subject, now).await;
+        }
+        match slot.ask(now, |reason| self.fetch(slot, subject, reason)) {
             Asked::Token(token) => Ok(token),
             Asked::Wait(flight, fallback) => {
                 let waited = self.wait(slot, flight).await;
+                if waited.as_ref().is_ok_and(|token| !token.take()) {
+                    // Of one use, and somebody else's.
+                    return self.get_alone(slot, subject, Instant::now()).await;
+                }
                 self.metrics
                     .wait_duration
                     .observe(now.elapsed().as_secs_f64());
@@ -122,12 +166,54 @@ impl Tokens {
         }
     }
 
+    /// A token for this request and no other.
+    async fn get_alone(
+        &self,
+        slot: &Arc<Slot>,
+        subject: &Subject,
+        now: Instant,
+    ) -> Result<Arc<Token>, TokenError> {
+        match slot.alone(now, |reason| self.fetch(slot, subject, reason)) {
+            Ok(flight) => self.wait(slot, flight).await,
+            Err(backoff) => Err(TokenError::BackingOff {
+                retry_after: backoff.until(true) - now,
+                cause: backoff.error,
+            }),
+        }
+    }
+
     /// Tells that an upstream answered `refused` with 401. Nothing is waited for.
     #[must_use]
     pub fn reject(&self, subject: &Subject, refused: &Arc<Token>, now: Instant) -> Rejected {
+        // Of one use: it is spent, and so is the request.
+        if refused.is_single_use() {
+            return Rejected::NotNow;
+        }
         let slot = self.slot(subject);
         self.rearm(&slot, now);
-        slot.reject(refused, now, |reason| self.fetch(subject, reason))
+        slot.reject(refused, now, |reason| self.fetch(&slot, subject, reason))
+    }
+
+    /// Tells that an upstream answered `refused` with a 401 that is its parent's fault: the parent is renewed first, then
+    /// this token from it. Nothing is waited for. Without a parent the same as [`reject`](Self::reject).
+    #[must_use]
+    pub fn reject_parent(&self, subject: &Subject, refused: &Arc<Token>, now: Instant) -> Rejected {
+        let (Some(parent), Some(made_from)) = (&self.parent, refused.parent()) else {
+            return self.reject(subject, refused, now);
+        };
+        // What it brings is waited for by the fetch that starts now: a parent that was refused is not taken as it is.
+        let _ = parent
+            .tokens
+            .reject(&parent.subject(subject), made_from, now);
+        // A newer one that was made from the same parent is no better.
+        let same_parent = |token: &Arc<Token>| {
+            let parent = token.parent();
+            parent.is_some_and(|parent| parent.secret() == made_from.secret())
+        };
+        match self.slot(subject).current().filter(same_parent) {
+            Some(current) => self.reject(subject, &current, now),
+            None => self.reject(subject, refused, now),
+        }
     }
 
     /// The token that a renewal brings, unless it is the one that was refused.
@@ -148,7 +234,7 @@ impl Tokens {
     /// When none comes in time.
     pub async fn force(&self, subject: &Subject, now: Instant) -> Result<Arc<Token>, TokenError> {
         let slot = self.slot(subject);
-        let flight = slot.force(now, |reason| self.fetch(subject, reason));
+        let flight = slot.force(now, |reason| self.fetch(&slot, subject, reason));
         self.wait(&slot, flight).await
     }
 
@@ -179,7 +265,8 @@ impl Tokens {
     fn rearm(&self, slot: &Slot, now: Instant) {
         slot.rearm(now, || {
             let failed = &self.failed_secrets;
-            self.provider.secrets_digest(&failed.key) != failed.digest.load(Ordering::Relaxed)
+            let digest = mint::digest(&self.provider, self.parent.as_deref(), &failed.key);
+            digest != failed.digest.load(Ordering::Relaxed)
         });
     }
 
@@ -204,80 +291,28 @@ impl Tokens {
 
     fn fetch(
         &self,
+        slot: &Arc<Slot>,
         subject: &Subject,
         reason: FetchReason,
-    ) -> Fetch<impl Future<Output = Result<Grant, FetchError>> + Send + 'static> {
-        let policy = self.provider.policy;
-        let future = observed(
-            Arc::clone(&self.provider),
-            subject.clone(),
-            self.metrics.clone(),
-            Arc::clone(&self.failed_secrets),
+    ) -> Fetch<impl Future<Output = Result<Minted, FetchError>> + Send + use<>> {
+        let mint = Mint {
+            provider: Arc::clone(&self.provider),
+            parent: self.parent.clone(),
+            subject: subject.clone(),
+            slot: Arc::clone(slot),
+            metrics: self.metrics.clone(),
+            failed_secrets: Arc::clone(&self.failed_secrets),
             reason,
-        );
+        };
         Fetch {
-            future,
+            future: mint.observed(),
             runtime: self.runtime.clone(),
-            timeout: policy.timeout + GRACE,
-            max_lifetime: policy.max_lifetime,
+            timeout: mint::longest(&self.provider, self.parent.as_deref()),
+            max_lifetime: self.provider.policy.max_lifetime,
         }
     }
 }
 
-// Around the fetch, not inside: what the metrics and the log say about it.
-async fn observed(
-    provider: Arc<Provider>,
-    subject: Subject,
-    metrics: ProviderMetrics,
-    failed_secrets: Arc<FailedSecrets>,
-    reason: FetchReason,
-) -> Result<Grant, FetchError> {
-    // Read before the fetch reads them: a change in between is noticed afterwards.
-    let secrets = provider.secrets_digest(&failed_secrets.key);
-    let began = Instant::now();
-    let limit = provider.policy.timeout;
-    let call = Call {
-        subject: &subject,
-        parent: None,
-    };
-    let result = tokio::time::timeout(limit, provider.fetch(&call))
-        .await
-        .unwrap_or(Err(FetchError::Timeout { after: limit }));
-    let took = began.elapsed();
-    let outcome = match &result {
-        Ok(_) => FetchOutcome::Ok,
-        Err(error) => error.outcome(),
-    };
-    metrics.fetched(reason, outcome, took);
-    let (name, reason, outcome) = (&*provider.name, reason.as_str(), outcome.as_str());
-    match &result {
-        Ok(grant) => {
-            if matches!(grant.lifetime, Lifetime::Clamped(_)) {
-                metrics.lifetimes_clamped.inc();
-                tracing::warn!(provider = name, "the answer states an impossible lifetime");
-            }
-            tracing::info!(provider = name, reason, ?took, "token fetched");
-        }
-        Err(error) => {
-            if error.is_configuration_fault() {
-                failed_secrets.digest.store(secrets, Ordering::Relaxed);
-            }
-            let error = error.report();
-            tracing::warn!(
-                provider = name,
-                reason,
-                outcome,
-                ?took,
-                error,
-                "token fetch failed"
-            );
-        }
-    }
-    result
-}
-
-/// Beyond a fetch's own limit: that of the slot is for a fetch that does not keep its own.
-const GRACE: Duration = Duration::from_secs(1);
 /// Between two looks at a token that is kept warm, at the least.
 const WARM_PAUSE: Duration = Duration::from_secs(1);
 /// And at the most: an upstream may have refused it since, and tokens that a reload dropped need no keeping.

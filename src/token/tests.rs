@@ -44,6 +44,7 @@ const POLICY: Policy = Policy {
     max_entries: 1000,
     max_lifetime: None,
     warm: false,
+    within_parent: false,
 };
 
 fn tokens_of(source: Source, policy: Policy) -> Arc<Tokens> {
@@ -51,10 +52,11 @@ fn tokens_of(source: Source, policy: Policy) -> Arc<Tokens> {
         name: "it".into(),
         fingerprint: 0,
         inputs: Vec::new(),
+        checks: Vec::new(),
         source,
         policy,
     };
-    Tokens::new(provider, Handle::current(), &Metrics::new(1).unwrap())
+    Tokens::new(provider, None, Handle::current(), &Metrics::new(1).unwrap())
 }
 
 fn key_at(place: &Place, policy: Policy) -> Arc<Tokens> {

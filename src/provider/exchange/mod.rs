@@ -39,39 +39,71 @@ pub struct Answer {
     pub body: Bytes,
 }
 
-/// Sends a form and reads the answer, on a connection of its own: it carries a secret, and it is seldom.
+/// A request to a provider, besides where it goes.
+#[derive(Debug)]
+pub struct Ask {
+    /// Its method.
+    pub method: Method,
+    /// Its fields; what is missing and every request needs is added.
+    pub headers: HeaderMap,
+    /// Its content.
+    pub body: Bytes,
+}
+
+/// Sends a form and reads the answer.
 ///
 /// # Errors
 ///
-/// When there is no answer: [`FetchError::Unreachable`] if the provider has not seen the request.
+/// As [`send`].
 pub async fn post_form(
     target: &Target,
     authorization: Option<HeaderValue>,
     form: &str,
 ) -> Result<Answer, FetchError> {
-    let mut request = Request::new(Full::new(Bytes::copy_from_slice(form.as_bytes())));
-    *request.method_mut() = Method::POST;
-    *request.uri_mut() = target
-        .path
-        .parse()
-        .map_err(|_| FetchError::malformed("the token endpoint is no request target"))?;
-    let headers = request.headers_mut();
-    headers.insert(HOST, target.host.clone());
-    headers.insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("application/x-www-form-urlencoded"),
-    );
-    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    headers.insert(
-        USER_AGENT,
-        HeaderValue::from_static(concat!("pillion/", env!("CARGO_PKG_VERSION"))),
-    );
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, FORM);
     if let Some(value) = authorization {
         headers.insert(AUTHORIZATION, value);
     }
-    exchange(&target.endpoint, request).await
+    let ask = Ask {
+        method: Method::POST,
+        headers,
+        body: Bytes::copy_from_slice(form.as_bytes()),
+    };
+    send(&target.endpoint, &target.host, &target.path, ask).await
 }
+
+/// Asks for `path` and reads the answer, on a connection of its own: it carries a secret, and it is seldom.
+///
+/// # Errors
+///
+/// When there is no answer: [`FetchError::Unreachable`] if the provider has not seen the request.
+pub async fn send(
+    endpoint: &Endpoint,
+    host: &HeaderValue,
+    path: &str,
+    ask: Ask,
+) -> Result<Answer, FetchError> {
+    let mut request = Request::new(Full::new(ask.body));
+    *request.method_mut() = ask.method;
+    *request.uri_mut() = path
+        .parse()
+        .map_err(|_| FetchError::malformed("the token endpoint is no request target"))?;
+    let mut headers = ask.headers;
+    headers.insert(HOST, host.clone());
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    headers.entry(ACCEPT).or_insert(JSON);
+    headers.entry(USER_AGENT).or_insert(OURSELVES);
+    *request.headers_mut() = headers;
+    exchange(endpoint, request).await
+}
+
+/// `application/x-www-form-urlencoded`
+pub const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
+/// `application/json`
+pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const OURSELVES: HeaderValue =
+    HeaderValue::from_static(concat!("pillion/", env!("CARGO_PKG_VERSION")));
 
 async fn exchange(
     endpoint: &Endpoint,

@@ -6,12 +6,13 @@
 //! * *detached*: a fetch outlives the request that started it, and a panic in it is a failure like any other;
 //! * *refresh ahead*: a token that is due is handed out at once, and the next one fetched behind it;
 //! * *never expired*: and never replaced by an error while it is good;
+//! * *one use*: a token of one use is given to one request, and never kept;
 //! * *generations*: only the token that was refused is replaced, and an upstream that refuses everything is not believed.
 
 use std::future::Future;
 use std::num::NonZeroUsize;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -20,12 +21,14 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
 use lru::LruCache;
 use tokio::runtime::Handle;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::backoff::{Backoff, FLOOR};
 use super::life::{Freshness, Life, Token};
 use crate::metrics::FetchReason;
-use crate::provider::{FetchError, Grant, Lifetime, Subject};
+use crate::provider::secret::Secret;
+use crate::provider::{FetchError, Grant, Lifetime, RefreshGrant, Subject};
 
 /// A fetch under way. Clones wait for the same one.
 pub type Flight = Shared<BoxFuture<'static, Result<Arc<Token>, FetchError>>>;
@@ -36,12 +39,15 @@ pub struct Slot {
     current: ArcSwapOption<Token>,
     state: Mutex<State>,
     waiting: AtomicUsize,
+    /// The last token was good for one use only, so the next will be, too.
+    single_use: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct State {
     flight: Option<Flight>,
     backoff: Option<Backoff>,
+    refresh: Option<Arc<RefreshToken>>,
     /// When the last attempt began, or is to begin.
     attempted_at: Option<Instant>,
     /// When its secrets were last looked at for a change.
@@ -49,6 +55,32 @@ struct State {
     generation: u64,
     /// How often in a row a doubted token was refused in its turn.
     guard: u32,
+}
+
+/// What a fetch brings.
+#[derive(Debug)]
+pub struct Minted {
+    /// The answer.
+    pub grant: Grant,
+    /// The token that it was made from, if any.
+    pub parent: Option<Arc<Token>>,
+}
+
+impl From<Grant> for Minted {
+    fn from(grant: Grant) -> Self {
+        Self {
+            grant,
+            parent: None,
+        }
+    }
+}
+
+/// What the next token can be asked for with.
+#[derive(Debug)]
+pub struct RefreshToken {
+    /// The token itself.
+    pub secret: Secret,
+    good_until: Option<Instant>,
 }
 
 /// What [`Slot::ask`] says.
@@ -109,7 +141,7 @@ impl Slot {
         fetch: impl FnOnce(FetchReason) -> Fetch<F>,
     ) -> Asked
     where
-        F: Future<Output = Result<Grant, FetchError>> + Send + 'static,
+        F: Future<Output = Result<Minted, FetchError>> + Send + 'static,
     {
         let mut state = self.lock();
         let token = self.current.load_full();
@@ -159,7 +191,7 @@ impl Slot {
         fetch: impl FnOnce(FetchReason) -> Fetch<F>,
     ) -> Rejected
     where
-        F: Future<Output = Result<Grant, FetchError>> + Send + 'static,
+        F: Future<Output = Result<Minted, FetchError>> + Send + 'static,
     {
         let mut state = self.lock();
         let usable = |token: &Arc<Token>| token.freshness(now) != Freshness::Expired;
@@ -200,13 +232,83 @@ impl Slot {
         fetch: impl FnOnce(FetchReason) -> Fetch<F>,
     ) -> Flight
     where
-        F: Future<Output = Result<Grant, FetchError>> + Send + 'static,
+        F: Future<Output = Result<Minted, FetchError>> + Send + 'static,
     {
         let mut state = self.lock();
         match &state.flight {
             Some(flight) => flight.clone(),
             None => self.launch(&mut state, now, FetchReason::Forced, fetch),
         }
+    }
+
+    /// Fetches a token for whoever asks and for nobody else: it is not joined, and ends when nobody waits for it.
+    ///
+    /// # Errors
+    ///
+    /// The failure after which it is too soon to try again.
+    pub fn alone<F>(
+        self: &Arc<Self>,
+        now: Instant,
+        fetch: impl FnOnce(FetchReason) -> Fetch<F>,
+    ) -> Result<Flight, Backoff>
+    where
+        F: Future<Output = Result<Minted, FetchError>> + Send + 'static,
+    {
+        let reason = FetchReason::Startup;
+        if let Some(backoff) = &self.lock().backoff
+            && now < backoff.until(true)
+        {
+            return Err(backoff.clone());
+        }
+        let Fetch {
+            future,
+            runtime,
+            timeout,
+            max_lifetime,
+        } = fetch(reason);
+        let slot = Arc::clone(self);
+        let mut task = JoinSet::new();
+        let landing = async move {
+            let granted = slot.attempt(now, future, timeout, max_lifetime).await;
+            let mut state = slot.lock();
+            let token = slot.keep(&mut state, granted, reason);
+            // Of many that fail together, the first says how long to wait.
+            if let Err(error) = &token
+                && !state.is_backing_off(Instant::now(), false)
+            {
+                state.fail(error);
+            }
+            token
+        };
+        task.spawn_on(landing, &runtime);
+        let landed = async move {
+            let broken = || FetchError::unavailable("an internal error");
+            let landed = task.join_next().await.ok_or_else(broken)?;
+            landed.map_err(|_panic| broken())?
+        };
+        Ok(landed.boxed().shared())
+    }
+
+    /// Whether the last token was good for one use only.
+    #[must_use]
+    pub fn gives_single_use(&self) -> bool {
+        self.single_use.load(Ordering::Relaxed)
+    }
+
+    /// The refresh token of the last answer, if it is still good.
+    #[must_use]
+    pub fn refresh_token(&self, now: Instant) -> Option<Arc<RefreshToken>> {
+        let good = |it: &&Arc<RefreshToken>| it.good_until.is_none_or(|end| now < end);
+        self.lock().refresh.as_ref().filter(good).map(Arc::clone)
+    }
+
+    /// Keeps the refresh token of an answer that was asked for at `asked_at`, in place of any other; none forgets it.
+    pub fn keep_refresh_token(&self, refresh: Option<RefreshGrant>, asked_at: Instant) {
+        let refresh = refresh.map(|grant| RefreshToken {
+            secret: grant.token,
+            good_until: grant.lifetime.map(|lifetime| asked_at + lifetime),
+        });
+        self.lock().refresh = refresh.map(Arc::new);
     }
 
     /// Lets one more wait, unless `most` do. The place is free again when the guard is dropped.
@@ -249,7 +351,7 @@ impl Slot {
         fetch: impl FnOnce(FetchReason) -> Fetch<F>,
     ) -> Flight
     where
-        F: Future<Output = Result<Grant, FetchError>> + Send + 'static,
+        F: Future<Output = Result<Minted, FetchError>> + Send + 'static,
     {
         let start_at = state.attempted_at.map_or(now, |last| now.max(last + FLOOR));
         state.attempted_at = Some(start_at);
@@ -284,56 +386,73 @@ impl Slot {
     async fn attempt(
         &self,
         start_at: Instant,
-        fetch: impl Future<Output = Result<Grant, FetchError>>,
+        fetch: impl Future<Output = Result<Minted, FetchError>>,
         timeout: Duration,
         longest: Option<Duration>,
-    ) -> Result<(Grant, Life), FetchError> {
+    ) -> Result<(Minted, Life), FetchError> {
         tokio::time::sleep_until(start_at).await;
         // The life of a token counts from before it was asked for: what the network takes is lost, not won.
         let (asked_at, asked) = (Instant::now(), SystemTime::now());
         self.lock().attempted_at = Some(asked_at);
-        let grant = tokio::time::timeout(timeout, fetch)
+        let minted = tokio::time::timeout(timeout, fetch)
             .await
             .unwrap_or(Err(FetchError::Timeout { after: timeout }))?;
+        let grant = &minted.grant;
         let now = Instant::now();
         let counts_from = match grant.lifetime {
             // Nobody stated this one: it is for whoever waits for the token now.
             Lifetime::Clamped(_) => now,
             Lifetime::For(_) | Lifetime::Unlimited { .. } => asked_at,
         };
-        let life = Life::new(grant.lifetime, longest, counts_from, asked, fastrand::f64());
+        let mut life = Life::new(grant.lifetime, longest, counts_from, asked, fastrand::f64());
+        if let Some(renew_after) = grant.renew_after {
+            life = life.due_after(renew_after);
+        }
         if life.freshness(now) == Freshness::Expired {
             return Err(FetchError::malformed(
                 "the token's life was over before it came",
             ));
         }
-        Ok((grant, life))
+        Ok((minted, life))
     }
 
     fn land(
         &self,
-        granted: Result<(Grant, Life), FetchError>,
+        granted: Result<(Minted, Life), FetchError>,
         reason: FetchReason,
     ) -> Result<Arc<Token>, FetchError> {
         let mut state = self.lock();
         state.flight = None;
-        let generation = state.generation + 1;
-        let previous = self.current.load_full();
-        let token = granted
-            .and_then(|(grant, life)| Token::new(grant.token, generation, reason, life))
-            .map(|token| Arc::new(token.after(previous.as_deref())));
-        match &token {
-            Ok(token) => {
-                state.generation = generation;
-                state.backoff = None;
-                self.current.store(Some(Arc::clone(token)));
-            }
-            Err(error) => {
-                let (now, chance) = (Instant::now(), fastrand::f64());
-                state.backoff = Some(Backoff::after(error.clone(), state.failures(), now, chance));
-            }
+        let token = self.keep(&mut state, granted, reason);
+        if let Err(error) = &token {
+            state.fail(error);
         }
         token
+    }
+
+    // A token of one use is not kept: it belongs to whoever waited for it.
+    fn keep(
+        &self,
+        state: &mut State,
+        granted: Result<(Minted, Life), FetchError>,
+        reason: FetchReason,
+    ) -> Result<Arc<Token>, FetchError> {
+        let (Minted { grant, parent }, life) = granted?;
+        let generation = state.generation + 1;
+        let previous = self.current.load_full();
+        let token = Token::granted(grant, parent, generation, reason, life)?;
+        let token = Arc::new(token.after(previous.as_deref()));
+        state.generation = generation;
+        state.backoff = None;
+        self.single_use
+            .store(token.is_single_use(), Ordering::Relaxed);
+        if !token.is_single_use() {
+            self.current.store(Some(Arc::clone(&token)));
+            if let Some(previous) = previous {
+                previous.make_way_for(&token);
+            }
+        }
+        Ok(token)
     }
 
     // A std mutex: held for a few assignments, never across an await, and not at all for a fresh token.
@@ -343,6 +462,11 @@ impl Slot {
 }
 
 impl State {
+    fn fail(&mut self, error: &FetchError) {
+        let (now, chance) = (Instant::now(), fastrand::f64());
+        self.backoff = Some(Backoff::after(error.clone(), self.failures(), now, chance));
+    }
+
     fn failed_by_configuration(&self) -> bool {
         let backoff = self.backoff.as_ref();
         self.flight.is_none()

@@ -6,7 +6,6 @@ use std::future::pending;
 
 use super::*;
 use crate::provider::Input;
-use crate::provider::secret::Secret;
 
 /// A way to fetch that does what it is told, and remembers when it was asked and what for.
 #[derive(Clone)]
@@ -51,7 +50,7 @@ impl Script {
     fn fetch(
         &self,
         reason: FetchReason,
-    ) -> Fetch<impl Future<Output = Result<Grant, FetchError>> + Send + 'static> {
+    ) -> Fetch<impl Future<Output = Result<Minted, FetchError>> + Send + 'static> {
         let script = self.clone();
         Fetch {
             future: async move { script.answer(reason).await },
@@ -61,7 +60,7 @@ impl Script {
         }
     }
 
-    async fn answer(&self, reason: FetchReason) -> Result<Grant, FetchError> {
+    async fn answer(&self, reason: FetchReason) -> Result<Minted, FetchError> {
         let (answer, latency, number) = self.lines().begin(reason);
         let _running = Running(self.clone());
         tokio::time::sleep(latency).await;
@@ -74,7 +73,7 @@ impl Script {
             Answer::Hang => pending().await,
         };
         let token = Secret::new(format!("token-{number}"));
-        Ok(Grant::new(token, lifetime))
+        Ok(Grant::new(token, lifetime).into())
     }
 }
 

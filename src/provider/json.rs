@@ -1,0 +1,66 @@
+//! JSON documents with texts in them that are filled in later.
+
+use serde_json::{Map, Value};
+
+/// A JSON document whose texts are `T`.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Json<T> {
+    /// A number, a boolean or null, as it is.
+    Plain(Value),
+    /// A text.
+    Text(T),
+    /// An array.
+    List(Vec<Self>),
+    /// An object, in the order of the file.
+    Object(Vec<(String, Self)>),
+}
+
+impl<T> Json<T> {
+    /// The texts in it, in order.
+    #[must_use]
+    pub fn texts(&self) -> Vec<&T> {
+        match self {
+            Self::Plain(_) => Vec::new(),
+            Self::Text(text) => vec![text],
+            Self::List(list) => list.iter().flat_map(Self::texts).collect(),
+            Self::Object(members) => members.iter().flat_map(|(_, it)| it.texts()).collect(),
+        }
+    }
+
+    /// The same document with other texts.
+    pub fn map<U>(&self, map: &mut impl FnMut(&T) -> U) -> Json<U> {
+        match self {
+            Self::Plain(value) => Json::Plain(value.clone()),
+            Self::Text(text) => Json::Text(map(text)),
+            Self::List(list) => Json::List(list.iter().map(|it| it.map(map)).collect()),
+            Self::Object(members) => Json::Object(
+                members
+                    .iter()
+                    .map(|(name, it)| (name.clone(), it.map(map)))
+                    .collect(),
+            ),
+        }
+    }
+
+    /// The document with every text replaced by a value. Values are placed, not spliced: none can end a text.
+    ///
+    /// # Errors
+    ///
+    /// The first error of `fill`.
+    pub fn fill<E>(&self, fill: &impl Fn(&T) -> Result<Value, E>) -> Result<Value, E> {
+        Ok(match self {
+            Self::Plain(value) => value.clone(),
+            Self::Text(text) => fill(text)?,
+            Self::List(list) => {
+                let list = list.iter().map(|it| it.fill(fill));
+                Value::Array(list.collect::<Result<_, _>>()?)
+            }
+            Self::Object(members) => {
+                let members = members
+                    .iter()
+                    .map(|(name, it)| Ok((name.clone(), it.fill(fill)?)));
+                Value::Object(members.collect::<Result<Map<_, _>, E>>()?)
+            }
+        })
+    }
+}
