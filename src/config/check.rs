@@ -6,8 +6,10 @@ use http::Uri;
 
 use super::file::template::references;
 use super::file::{
-    Draft, File, OAuth2File, PathPattern, PathSegment, ProviderFile, RouteFile, SourceFile,
+    Draft, File, HttpFile, OAuth2File, PathPattern, PathSegment, ProviderFile, RouteFile,
+    SourceFile,
 };
+use super::parents;
 use super::report::{Diagnostic, Report};
 use super::span::Spanned;
 use super::suggest::did_you_mean;
@@ -22,7 +24,11 @@ pub(super) fn check(draft: &Draft, report: &mut Report) {
             params_name_inputs(oauth2, report);
             token_endpoint_is_encrypted(oauth2, file, report);
         }
+        if let Some(exchange) = provider.source.exchange() {
+            exchange_is_encrypted(exchange, file, report);
+        }
     }
+    parents::check(file, draft.declared.as_deref(), report);
     for (index, route) in file.routes.iter().enumerate() {
         let earlier = file.routes.get(..index).unwrap_or_default();
         name_is_new(route, earlier, report);
@@ -52,10 +58,11 @@ fn provider_of<'a>(route: &RouteFile, file: &'a File) -> Option<&'a ProviderFile
     file.providers.iter().find(named)
 }
 
-fn inputs_of(provider: &ProviderFile) -> &[Spanned<String>] {
+pub(super) fn inputs_of(provider: &ProviderFile) -> &[Spanned<String>] {
     match &provider.source {
         SourceFile::OAuth2(oauth2) => &oauth2.inputs,
         SourceFile::Static(_) => &[],
+        SourceFile::Http(http) | SourceFile::GraphQl(http) => &http.inputs,
     }
 }
 
@@ -133,6 +140,17 @@ fn token_endpoint_is_encrypted(oauth2: &OAuth2File, file: &File, report: &mut Re
             Diagnostic::error("the client's secret would travel unencrypted", span)
                 .hint("write `https://`, or `allow_plaintext = true` beside it if the network may read the secret"),
         );
+    }
+}
+
+fn exchange_is_encrypted(exchange: &HttpFile, file: &File, report: &mut Report) {
+    for url in exchange.requests().filter_map(|it| it.url.as_ref()) {
+        if is_plaintext(&url.origin, file) && !exchange.allow_plaintext {
+            report.push(
+                Diagnostic::error("tokens would travel unencrypted", url.origin.span.clone())
+                    .hint("write `https://`, or `allow_plaintext = true` in the provider if the network may read them"),
+            );
+        }
     }
 }
 
@@ -331,9 +349,14 @@ fn inputs_are_used(route: &RouteFile, provider: &ProviderFile, report: &mut Repo
 }
 
 fn scope_has_a_meaning(route: &RouteFile, provider: &ProviderFile, report: &mut Report) {
-    if let (Some(scope), SourceFile::Static(_)) = (&route.scope, &provider.source) {
+    let what = match &provider.source {
+        SourceFile::OAuth2(_) => return,
+        SourceFile::Static(_) => "a static key has no scope",
+        SourceFile::Http(_) | SourceFile::GraphQl(_) => "this provider has no scope",
+    };
+    if let Some(scope) = &route.scope {
         report.push(
-            Diagnostic::error("a static key has no scope", scope.span.clone())
+            Diagnostic::error(what, scope.span.clone())
                 .also(provider.name.span.clone(), "the provider")
                 .hint("leave `scope` out"),
         );
@@ -343,11 +366,11 @@ fn scope_has_a_meaning(route: &RouteFile, provider: &ProviderFile, report: &mut 
 fn providers_are_used(file: &File, report: &mut Report) {
     for provider in &file.providers {
         let name = &provider.name;
-        if !file
+        let in_route = file
             .routes
             .iter()
-            .any(|route| route.provider.value == name.value)
-        {
+            .any(|route| route.provider.value == name.value);
+        if !in_route && !parents::is_parent(provider, file) {
             report.push(
                 Diagnostic::warning(
                     format!("no route uses the provider `{}`", name.value),
@@ -366,9 +389,13 @@ fn resolve_is_used(file: &File, report: &mut Report) {
     let endpoints = file
         .providers
         .iter()
-        .filter_map(|provider| match &provider.source {
-            SourceFile::OAuth2(oauth2) => Some(&oauth2.token_endpoint.value),
-            SourceFile::Static(_) => None,
+        .flat_map(|provider| match &provider.source {
+            SourceFile::OAuth2(oauth2) => vec![&oauth2.token_endpoint.value],
+            SourceFile::Static(_) => Vec::new(),
+            SourceFile::Http(http) | SourceFile::GraphQl(http) => http
+                .requests()
+                .filter_map(|request| Some(&request.url.as_ref()?.origin.value))
+                .collect(),
         });
     let upstreams = file.routes.iter().map(|route| &route.upstream.value);
     let places: Vec<_> = endpoints.chain(upstreams).map(place_of).collect();

@@ -12,11 +12,13 @@ use http::{HeaderName, HeaderValue, Uri};
 use rustls::pki_types::CertificateDer;
 use tokio::runtime::Handle;
 
+use super::compile_exchange;
 use super::file::{
-    ClientAuth as ClientAuthFile, ClientId as ClientIdFile, File, LimitsFile, OAuth2File,
-    OnConflict as OnConflictFile, PathSegment, ProviderFile, Replay, RouteFile, SourceFile,
-    TlsFile,
+    ClientAuth as ClientAuthFile, ClientId as ClientIdFile, File, HttpFile, LimitsFile, OAuth2File,
+    OnConflict as OnConflictFile, PathSegment, ProviderFile, Replay, RequestFile, RouteFile,
+    SourceFile, TlsFile, UrlFile,
 };
+use super::parents;
 use super::report::{Diagnostic, Report};
 use super::span::Spanned;
 use crate::metrics::Metrics;
@@ -25,7 +27,11 @@ use crate::net::pool::PoolSettings;
 use crate::net::tls::{TlsClients, TlsError, TlsSettings};
 use crate::provider::client_auth::{ClientAuth, ClientId};
 use crate::provider::exchange::Target;
+use crate::provider::graphql::GraphQl;
+use crate::provider::http::Http;
+use crate::provider::inputs::{InputCheck, Need};
 use crate::provider::oauth2::OAuth2;
+use crate::provider::request::RequestTemplate;
 use crate::provider::secret::Secrets;
 use crate::provider::static_key::StaticKey;
 use crate::provider::template::{Reference, Template};
@@ -139,7 +145,22 @@ impl Compiler<'_> {
         if let Some((_, tokens)) = self.providers.iter().find(|(known, _)| *known == key) {
             return Some(Arc::clone(tokens));
         }
-        let provider = self.provider(file, key.1.as_deref())?;
+        // The parent first: there is no cycle in a file that has been checked.
+        let parent = match parents::parent_name(file) {
+            Some(name) => {
+                let all: &File = self.file;
+                Some(self.tokens(parents::of_name(name, all)?, None)?)
+            }
+            None => None,
+        };
+        let mut provider = self.provider(file, key.1.as_deref())?;
+        if let Some(parent) = &parent {
+            // A child of another parent is another child.
+            let mut hasher = DefaultHasher::new();
+            (provider.fingerprint, parent.provider().fingerprint).hash(&mut hasher);
+            parent.provider().name.hash(&mut hasher);
+            provider.fingerprint = hasher.finish();
+        }
         let unchanged = self.previous.into_iter().flat_map(|plan| &plan.providers);
         let tokens = unchanged
             .map(|tokens| (tokens, tokens.provider()))
@@ -149,7 +170,7 @@ impl Compiler<'_> {
                 let surroundings = self.surroundings;
                 Tokens::new(
                     provider,
-                    None,
+                    parent,
                     surroundings.runtime.clone(),
                     &surroundings.metrics,
                 )
@@ -162,6 +183,7 @@ impl Compiler<'_> {
         let mut hasher = DefaultHasher::new();
         let policy = policy(file, &self.file.limits);
         policy.hash(&mut hasher);
+        let mut checks = Vec::new();
         let (source, inputs) = match &file.source {
             SourceFile::Static(source) => {
                 source.secret.value.hash(&mut hasher);
@@ -179,14 +201,28 @@ impl Compiler<'_> {
                     .collect();
                 inputs.hash(&mut hasher);
                 let source = self.oauth2(source, scope, &inputs, &mut hasher)?;
+                checks = param_checks(&source);
                 (Source::OAuth2(source), inputs)
+            }
+            SourceFile::Http(source) => {
+                let inputs = input_names(source);
+                let (source, needs) = self.exchange(source, &mut hasher)?;
+                checks = needs;
+                (Source::Http(source), inputs)
+            }
+            SourceFile::GraphQl(source) => {
+                "graphql".hash(&mut hasher);
+                let inputs = input_names(source);
+                let (source, needs) = self.exchange(source, &mut hasher)?;
+                checks = needs;
+                (Source::GraphQl(GraphQl(source)), inputs)
             }
         };
         Some(Provider {
             name: file.name.value.as_str().into(),
             fingerprint: hasher.finish(),
             inputs,
-            checks: Vec::new(),
+            checks,
             source,
             policy,
         })
@@ -250,6 +286,64 @@ impl Compiler<'_> {
             params,
             after: file.after,
             secrets: self.surroundings.secrets.clone(),
+        })
+    }
+
+    fn exchange(
+        &mut self,
+        file: &HttpFile,
+        hasher: &mut DefaultHasher,
+    ) -> Option<(Http, Vec<InputCheck>)> {
+        let first = file.request.url.as_ref()?;
+        let request = self.request(&file.request, first, file, hasher)?;
+        let refresh = match &file.refresh {
+            Some(refresh) => {
+                let url = refresh.request.url.as_ref().unwrap_or(first);
+                Some(self.request(&refresh.request, url, file, hasher)?)
+            }
+            None => None,
+        };
+        let parts: Vec<_> = std::iter::once(&request)
+            .chain(&refresh)
+            .map(|request| &request.parts)
+            .collect();
+        let checks = compile_exchange::checks(&parts, file);
+        let reading = compile_exchange::reading(file);
+        let references: Vec<_> = file
+            .secrets
+            .iter()
+            .map(|(_, reference)| reference.value.clone())
+            .collect();
+        (input_names(file), &checks, &reading, &references, parts).hash(hasher);
+        let exchange = Http {
+            request,
+            refresh,
+            reading,
+            references,
+            secrets: self.surroundings.secrets.clone(),
+        };
+        Some((exchange, checks))
+    }
+
+    fn request(
+        &mut self,
+        request: &RequestFile,
+        url: &UrlFile,
+        file: &HttpFile,
+        hasher: &mut DefaultHasher,
+    ) -> Option<RequestTemplate> {
+        let origin = &url.origin;
+        let endpoint = self.endpoint(
+            origin,
+            file.tls.as_ref(),
+            file.allow_plaintext,
+            file.timeout,
+        )?;
+        endpoint.fingerprint().hash(hasher);
+        Some(RequestTemplate {
+            endpoint,
+            host: host_field(origin),
+            parts: compile_exchange::request(request, &url.path, file),
         })
     }
 
@@ -396,6 +490,24 @@ impl Compiler<'_> {
     }
 }
 
+fn input_names(file: &HttpFile) -> Vec<String> {
+    file.inputs
+        .iter()
+        .map(|input| input.value.clone())
+        .collect()
+}
+
+/// What the filters of an OAuth provider's parameters need.
+fn param_checks(source: &OAuth2) -> Vec<InputCheck> {
+    let uses = source.params.iter().flat_map(|(_, it)| it.uses());
+    uses.filter(|(_, filters)| !filters.is_empty())
+        .map(|(input, filters)| InputCheck {
+            input: *input,
+            need: Need::Filters(filters.to_vec()),
+        })
+        .collect()
+}
+
 fn policy(file: &ProviderFile, limits: &LimitsFile) -> Policy {
     let defaults = Policy {
         timeout: Duration::from_secs(10),
@@ -408,6 +520,14 @@ fn policy(file: &ProviderFile, limits: &LimitsFile) -> Policy {
     };
     match &file.source {
         SourceFile::Static(_) => defaults,
+        SourceFile::Http(source) | SourceFile::GraphQl(source) => Policy {
+            timeout: source.timeout,
+            token_wait: source.token_wait,
+            max_entries: source.max_entries,
+            max_lifetime: source.max_lifetime,
+            within_parent: source.within_parent,
+            ..defaults
+        },
         SourceFile::OAuth2(source) => Policy {
             timeout: source.timeout,
             token_wait: source.token_wait,
@@ -535,7 +655,7 @@ fn field_value(template: &Template, inputs: &[String]) -> FieldValue {
 }
 
 // What is not among the names has been reported, and the file does not come this far.
-fn index_of(reference: &Reference, names: &[String]) -> usize {
+pub(super) fn index_of(reference: &Reference, names: &[String]) -> usize {
     let name = match reference {
         Reference::Input(name) | Reference::Path(name) => name.as_str(),
         _ => "",

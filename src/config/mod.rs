@@ -2,8 +2,10 @@
 
 mod check;
 pub mod compile;
+mod compile_exchange;
 pub mod file;
 mod mask;
+mod parents;
 pub mod reload;
 pub mod report;
 pub mod span;

@@ -183,6 +183,7 @@ impl Proxy {
         record.conflict = stripped.conflict;
 
         let subject = inputs.subject(&route);
+        route.tokens.check_inputs(&subject)?;
         let token = route.tokens.get(&subject, now).await?;
         let filter = Arc::clone(&route);
         let upload = Upload::new(

@@ -9,6 +9,7 @@ use super::answer::AnswerBody;
 use crate::net::connect::ConnectError;
 use crate::net::pool::SendError;
 use crate::provider::FetchError;
+use crate::provider::inputs::InputFault;
 use crate::token::TokenError;
 
 /// Why a request got no answer from its upstream.
@@ -58,6 +59,16 @@ pub enum ProxyError {
     /// The upstream did not answer in time.
     #[error("the upstream did not answer within {0:?}")]
     UpstreamTimeout(Duration),
+}
+
+/// An input that the provider cannot use: the app's mistake, told before anything is fetched.
+impl From<InputFault> for ProxyError {
+    fn from(fault: InputFault) -> Self {
+        Self::BadInput {
+            input: fault.input,
+            reason: fault.reason,
+        }
+    }
 }
 
 /// One row of the contract with the app.

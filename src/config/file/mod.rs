@@ -1,12 +1,20 @@
 //! The mirror of `proxy.toml`: what the user wrote, in types, with the place of everything that can be pointed at.
 
+mod expiry;
+mod graphql;
+mod http;
+mod json;
 mod names;
 mod network;
 mod path;
+mod pointer;
 mod process;
 mod provider;
 mod reader;
+mod refresh;
+mod request;
 mod route;
+mod rules;
 mod scope;
 mod secret;
 pub(super) mod template;
@@ -16,10 +24,15 @@ mod unit;
 mod url;
 mod value;
 
+pub use expiry::ExpiryFile;
+pub use http::{ExpectedFile, HttpFile, ReadingFile, SingleUseFile, TokenPlaceFile};
 pub use path::{PathPattern, PathSegment};
 pub use process::{AdminFile, LimitsFile, ListenFile, LogFile, LogFormat, ResolveFile};
 pub use provider::{ClientAuth, ClientId, OAuth2File, ProviderFile, SourceFile, StaticFile};
+pub use refresh::RefreshFile;
+pub use request::{BodyFile, Params, RequestFile, UrlFile};
 pub use route::{OnConflict, Replay, RouteFile, TimeoutsFile};
+pub use rules::RuleFile;
 pub use tls::{TlsClientFile, TlsFile};
 
 use toml::de::DeValue;

@@ -5,6 +5,8 @@ use std::time::Duration;
 use http::Uri;
 use toml::de::DeValue;
 
+use super::graphql::graphql;
+use super::http::{HttpFile, http};
 use super::names::{is_name, names};
 use super::reader::{Table, Value, wrong_type};
 use super::scope::scope;
@@ -37,6 +39,20 @@ pub enum SourceFile {
     OAuth2(Box<OAuth2File>),
     /// `type = "static"`
     Static(StaticFile),
+    /// `type = "http"`
+    Http(Box<HttpFile>),
+    /// `type = "graphql"`
+    GraphQl(Box<HttpFile>),
+}
+
+impl SourceFile {
+    /// The exchange, if it is one of which the file says everything.
+    pub(in crate::config) fn exchange(&self) -> Option<&HttpFile> {
+        match self {
+            Self::Http(http) | Self::GraphQl(http) => Some(http),
+            Self::OAuth2(_) | Self::Static(_) => None,
+        }
+    }
 }
 
 /// `type = "oauth2"`, `grant_type = "client_credentials"`: RFC 6749 §4.4.
@@ -101,6 +117,8 @@ pub struct StaticFile {
 enum Type {
     OAuth2,
     Static,
+    Http,
+    GraphQl,
 }
 
 /// Reads a provider. None if there is not enough of it to be held against the rest of the file.
@@ -112,16 +130,28 @@ pub(super) fn provider(
     let good_name = is_name(name.value, name.span.clone(), report);
     let mut table = Table::of(value, report)?;
     let kind = table.require("type", "type = \"oauth2\"", report, |value, report| {
-        let choices = [("oauth2", Type::OAuth2), ("static", Type::Static)];
-        choice(value, &choices, &["http", "graphql", "jwt"], report)
+        let choices = [
+            ("oauth2", Type::OAuth2),
+            ("static", Type::Static),
+            ("http", Type::Http),
+            ("graphql", Type::GraphQl),
+        ];
+        choice(value, &choices, &["jwt"], report)
     })?;
-    for key in ["parent", "hand_out"] {
-        table.not_yet(key, report);
+    table.not_yet("hand_out", report);
+    match kind.value {
+        Type::OAuth2 | Type::Static => table.refuse("parent", report, |span| {
+            Diagnostic::error("a provider of this type has no parent", span)
+                .hint("leave it out, or write `type = \"http\"`")
+        }),
+        Type::Http | Type::GraphQl => {}
     }
     let warm = table.read("warm", report, boolean);
     let source = match kind.value {
         Type::OAuth2 => oauth2(table, report).map(|it| SourceFile::OAuth2(Box::new(it))),
         Type::Static => static_key(table, report).map(SourceFile::Static),
+        Type::Http => http(table, report).map(|it| SourceFile::Http(Box::new(it))),
+        Type::GraphQl => graphql(table, report).map(|it| SourceFile::GraphQl(Box::new(it))),
     };
     good_name.then_some(ProviderFile {
         name: Spanned::new(name.value.to_owned(), name.span.clone()),

@@ -61,6 +61,11 @@ impl<'a> Table<'a> {
         self.table?.get(key)
     }
 
+    /// From now on the key is known, whether anybody reads it or not.
+    pub(super) fn know(&mut self, key: &'static str) {
+        self.known.push(key);
+    }
+
     /// The value of a key, read by `read`. None if it is not there, or wrong and reported.
     pub(super) fn read<T>(
         &mut self,

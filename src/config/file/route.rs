@@ -277,7 +277,7 @@ fn with_default_authorization(headers: Option<Spanned<Headers>>, route: &Range<u
 }
 
 /// Fields that say where a message goes and where it ends.
-fn is_framing(name: &HeaderName) -> bool {
+pub(super) fn is_framing(name: &HeaderName) -> bool {
     const FIELDS: [HeaderName; 8] = [
         header::HOST,
         header::CONTENT_LENGTH,

@@ -27,7 +27,7 @@ pub(super) fn endpoint(value: &Value<'_>, report: &mut Report) -> Option<Uri> {
     url(text, value.span(), report)
 }
 
-fn url(text: &str, span: Range<usize>, report: &mut Report) -> Option<Uri> {
+pub(super) fn url(text: &str, span: Range<usize>, report: &mut Report) -> Option<Uri> {
     let wrong = |message: &str| Diagnostic::error(message, span.clone());
     let after_scheme = text.split_once("://").map(|(_, rest)| rest);
     let authority = after_scheme.unwrap_or(text).split(['/', '?', '#']).next();
