@@ -7,6 +7,7 @@
     reason = "so may its helpers, which are not inside a #[test]"
 )]
 
+mod chain;
 mod check;
 mod demo;
 mod readme;
