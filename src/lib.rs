@@ -48,7 +48,7 @@
 //! | [`config`] | from what the user wrote to what the program runs on, and every mistake in between |
 //! | [`proxy`] | the request |
 //! | [`token`] | the token: its [life](token::life), its [cache](token::cache), its [failures](token::backoff) |
-//! | [`provider`] | where tokens come from, and [where secrets are](provider::secret) |
+//! | [`provider`] | where tokens come from, from [a request](provider::request) to [what its answer says](provider::reading), and [where secrets are](provider::secret) |
 //! | [`net`] | sockets, TLS, pools, workers |
 //! | [`metrics`] | every metric: name, help, labels |
 //!

@@ -1,6 +1,7 @@
 //! Where tokens come from: one [`Source`] per kind, each in its own file.
 //!
-//! A provider is a function from inputs to a token. It neither keeps tokens nor tries again: [`crate::token`] does.
+//! An exchange is a [`request`] with values placed in it, and a [`reading`] of the answer; [`http`] and [`graphql`] are
+//! made of both. A provider is a function from inputs to a token. It neither keeps tokens nor tries again: [`crate::token`] does.
 
 pub mod client_auth;
 pub mod exchange;
@@ -71,10 +72,6 @@ pub struct Policy {
 
 /// The kinds of provider. Closed: the configuration can name these and no others.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one for each provider, and it does not move"
-)]
 pub enum Source {
     /// An OAuth 2.0 token endpoint (RFC 6749).
     OAuth2(OAuth2),

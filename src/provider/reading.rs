@@ -88,7 +88,11 @@ impl Reading {
         let document: Option<Value> = serde_json::from_slice(&answer.body).ok();
         self.judge(answer, document.as_ref())
             .map_err(|failed| failed.with_said(self.said(document.as_ref())))?;
-        Ok(self.grant(answer, document.as_ref(), subject)?)
+        self.grant(answer, document.as_ref(), subject)
+            .map_err(|error| {
+                let error = self.throttled(document.as_ref()).unwrap_or(error);
+                Failed::from(error).with_said(self.said(document.as_ref()))
+            })
     }
 
     // The status first, then what was expected.

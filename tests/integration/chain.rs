@@ -491,3 +491,27 @@ async fn how_long_to_stay_away_may_be_in_the_body() {
         assert_eq!(retry_after, Some(Duration::from_secs(7)));
     }
 }
+
+#[tokio::test]
+async fn a_changed_parent_makes_other_children_and_an_unchanged_one_keeps_them() {
+    let forage = Forage::start(None).await.unwrap();
+    let metrics = Metrics::new(1).unwrap();
+    let compiled = |text: &str, previous: Option<&Plan>| {
+        let text = text.replace("HOST", &format!("http://{}", forage.server().address()));
+        let (file, report) = config::read("proxy.toml", &text).unwrap();
+        let surroundings = Surroundings {
+            metrics: metrics.clone(),
+            runtime: Handle::current(),
+            secrets: Secrets::default(),
+            resolve: [].into(),
+            trust: Vec::new(),
+        };
+        compile(&file, report, &surroundings, previous).unwrap()
+    };
+    let first = compiled(FORAGE, None);
+    let same = compiled(FORAGE, Some(&first));
+    let other = compiled(&FORAGE.replace("pinpad_only", "reporting"), Some(&first));
+    let child = |plan: &Plan| tokens(plan, "forage-session");
+    assert!(Arc::ptr_eq(&child(&first), &child(&same)));
+    assert!(!Arc::ptr_eq(&child(&first), &child(&other)));
+}

@@ -59,12 +59,10 @@ pub(super) fn graphql(mut table: Table<'_>, report: &mut Report) -> Option<HttpF
 /// The text of an operation: no template, because values belong in its variables.
 fn query(value: &Value<'_>, report: &mut Report) -> Option<String> {
     let text = hidden_string(value, "the text of an operation", report)?;
-    if let Some(kind) = ["{input.", "{secret.", "{parent"]
-        .into_iter()
-        .find(|kind| text.contains(kind))
-    {
+    let placeholders = ["{input.", "{secret.", "{parent"];
+    if placeholders.iter().any(|start| text.contains(start)) {
         report.push(
-            Diagnostic::error(format!("`{kind}...` has no meaning here"), value.span())
+            Diagnostic::error("an operation has no placeholders", value.span())
                 .hint("declare a variable in the operation, and give it a value in `variables`"),
         );
         return None;

@@ -6,7 +6,7 @@ use http::Uri;
 use toml::de::DeValue;
 
 use super::graphql::graphql;
-use super::http::{HttpFile, http};
+use super::http::{HttpFile, SingleUseFile, http};
 use super::names::{is_name, names};
 use super::reader::{Table, Value, wrong_type};
 use super::scope::scope;
@@ -153,6 +153,18 @@ pub(super) fn provider(
         Type::Http => http(table, report).map(|it| SourceFile::Http(Box::new(it))),
         Type::GraphQl => graphql(table, report).map(|it| SourceFile::GraphQl(Box::new(it))),
     };
+    let exchange = source.as_ref().and_then(SourceFile::exchange);
+    let is_single_use =
+        exchange.is_some_and(|it| !matches!(it.reading.single_use, SingleUseFile::No));
+    if let Some(warm) = warm.as_ref().filter(|warm| warm.value && is_single_use) {
+        report.push(
+            Diagnostic::error(
+                "a token of one use cannot be fetched ahead",
+                warm.span.clone(),
+            )
+            .hint("leave `warm` out: each request fetches its own"),
+        );
+    }
     good_name.then_some(ProviderFile {
         name: Spanned::new(name.value.to_owned(), name.span.clone()),
         warm: value_or(warm, false),

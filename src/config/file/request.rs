@@ -149,7 +149,7 @@ pub(super) fn headers(
         let name = Spanned::new(name, key.span);
         if is_framing(&name.value) {
             report.push(
-                Diagnostic::error("a request's own header", name.span)
+                Diagnostic::error("a provider cannot touch this header", name.span)
                     .hint("leave it out")
                     .note("it says where a message goes or where it ends"),
             );
