@@ -1,5 +1,12 @@
 //! pillion from outside, over real sockets and real files.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+#![expect(
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "so may its helpers, which are not inside a #[test]"
+)]
 
 mod check;
+mod stage;
+mod tokens;
