@@ -112,6 +112,11 @@ impl Peer {
         Some(String::from_utf8_lossy(&head).into_owned())
     }
 
+    /// Heads that its server has read so far, from everybody.
+    pub(crate) fn heads(&self) -> usize {
+        self.heads.load(Ordering::Relaxed)
+    }
+
     pub(crate) async fn read_bytes(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
         self.stream.read_exact(&mut bytes).await.unwrap();
