@@ -9,4 +9,6 @@
 
 mod check;
 mod stage;
+mod request;
 mod tokens;
+mod unauthorized;

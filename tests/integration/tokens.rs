@@ -177,7 +177,9 @@ async fn a_due_token_is_renewed_behind_the_requests_and_nobody_waits_for_it() {
     let waits = "pillion_token_wait_duration_seconds_count";
     assert_eq!(stage.metric(waits).await, 1.0, "only the first request");
     let fetches = "pillion_token_fetches_total{outcome=\"ok\",provider=\"idp\"";
-    let scheduled = stage.metric(&format!("{fetches},reason=\"scheduled\"}}")).await;
+    let scheduled = stage
+        .metric(&format!("{fetches},reason=\"scheduled\"}}"))
+        .await;
     assert!(scheduled >= 2.0);
 }
 
@@ -204,7 +206,11 @@ async fn an_outage_is_invisible_while_the_token_is_good_and_a_dead_token_is_neve
         sleep(Duration::from_millis(10)).await;
     }
     assert!(!statuses.is_empty());
-    assert_eq!(stage.upstream.refusals(), 0, "the upstream saw a dead token");
+    assert_eq!(
+        stage.upstream.refusals(),
+        0,
+        "the upstream saw a dead token"
+    );
 
     stage.identity_provider.server().come_back().await.unwrap();
     let fetches = stage.identity_provider.fetches();
@@ -217,7 +223,10 @@ async fn what_a_failing_provider_means_to_the_app_is_one_table() {
     let unavailable = (503, "token-unavailable");
     let answer = |status: u16| {
         let status = StatusCode::from_u16(status).unwrap();
-        Fault::json(status, &json!({ "error": "CNRY", "error_description": "CNRY" }))
+        Fault::json(
+            status,
+            &json!({ "error": "CNRY", "error_description": "CNRY" }),
+        )
     };
     let refusal = |code: &str| {
         let body = json!({ "error": code, "error_description": "CNRY" });
@@ -230,7 +239,12 @@ async fn what_a_failing_provider_means_to_the_app_is_one_table() {
         (answer(403), "", (502, "token-refused"), None),
         (refusal("invalid_client"), "", (502, "token-refused"), None),
         (refusal("invalid_scope"), "", (502, "token-refused"), None),
-        (refusal("unauthorized_client"), "", (502, "token-refused"), None),
+        (
+            refusal("unauthorized_client"),
+            "",
+            (502, "token-refused"),
+            None,
+        ),
         (answer(404), "", (502, "token-malformed"), None),
         (answer(500), "", unavailable, Some("1")),
         (answer(503), "", unavailable, Some("1")),
@@ -239,22 +253,34 @@ async fn what_a_failing_provider_means_to_the_app_is_one_table() {
         (after("7"), "", unavailable, Some("7")),
         (Fault::Reset, "", unavailable, Some("1")),
         (Fault::CutShort, "", unavailable, Some("1")),
-        (Fault::Hang, "timeout = \"100ms\"", (504, "token-timeout"), None),
-        (Fault::Hang, "token_wait = \"100ms\"", (504, "token-timeout"), None),
+        (
+            Fault::Hang,
+            "timeout = \"100ms\"",
+            (504, "token-timeout"),
+            None,
+        ),
+        (
+            Fault::Hang,
+            "token_wait = \"100ms\"",
+            (504, "token-timeout"),
+            None,
+        ),
     ];
-    join_all(table.map(|(fault, lines, (status, kind), wait)| async move {
-        let stage = Stage::with_provider(lines).await;
-        stage.identity_provider.faults().always(fault.clone());
-        let reply = stage.get("/api/").await.expect_problem(status, kind);
-        assert_eq!(reply.field("retry-after"), wait, "{fault:?}");
-        assert_silent(&reply);
-        // And again, while it is left alone.
-        let reply = stage.get("/api/").await;
-        assert!(matches!(reply.status, 503 | 504), "{fault:?} {reply:?}");
-        assert_silent(&reply);
-        assert_eq!(stage.identity_provider.fetches(), 1, "{fault:?}");
-        assert_eq!(stage.upstream.server().requests(), 0, "{fault:?}");
-    }))
+    join_all(
+        table.map(|(fault, lines, (status, kind), wait)| async move {
+            let stage = Stage::with_provider(lines).await;
+            stage.identity_provider.faults().always(fault.clone());
+            let reply = stage.get("/api/").await.expect_problem(status, kind);
+            assert_eq!(reply.field("retry-after"), wait, "{fault:?}");
+            assert_silent(&reply);
+            // And again, while it is left alone.
+            let reply = stage.get("/api/").await;
+            assert!(matches!(reply.status, 503 | 504), "{fault:?} {reply:?}");
+            assert_silent(&reply);
+            assert_eq!(stage.identity_provider.fetches(), 1, "{fault:?}");
+            assert_eq!(stage.upstream.server().requests(), 0, "{fault:?}");
+        }),
+    )
     .await;
 }
 
@@ -267,8 +293,16 @@ async fn an_absent_provider_and_an_absent_secret_have_their_problems() {
     assert_eq!(reply.field("retry-after"), Some("1"));
 
     let stage = Stage::with_provider("client_secret = { env = \"PILLION_TEST_UNSET\" }").await;
-    let reply = stage.get("/api/").await.expect_problem(502, "token-refused");
-    assert!(reply.json()["detail"].as_str().unwrap().contains("PILLION_TEST_UNSET"));
+    let reply = stage
+        .get("/api/")
+        .await
+        .expect_problem(502, "token-refused");
+    assert!(
+        reply.json()["detail"]
+            .as_str()
+            .unwrap()
+            .contains("PILLION_TEST_UNSET")
+    );
     assert_eq!(stage.identity_provider.fetches(), 0);
 }
 
@@ -278,7 +312,10 @@ async fn retry_after_is_obeyed() {
     let throttled = Fault::status(StatusCode::TOO_MANY_REQUESTS)
         .with_field(RETRY_AFTER, HeaderValue::from_static("2"));
     stage.identity_provider.faults().once(throttled);
-    stage.get("/api/").await.expect_problem(503, "token-unavailable");
+    stage
+        .get("/api/")
+        .await
+        .expect_problem(503, "token-unavailable");
     let began = Instant::now();
     recover(&stage, Duration::from_secs(4)).await;
     assert!(began.elapsed() > Duration::from_millis(1900));
@@ -295,7 +332,10 @@ async fn a_redirecting_token_endpoint_is_not_followed() {
         let redirect = Fault::status(StatusCode::from_u16(status).unwrap())
             .with_field(LOCATION, location.clone());
         stage.identity_provider.faults().once(redirect);
-        stage.get("/api/").await.expect_problem(502, "token-malformed");
+        stage
+            .get("/api/")
+            .await
+            .expect_problem(502, "token-malformed");
     }
     assert_eq!(elsewhere.server().connections(), 0);
 }
@@ -325,7 +365,10 @@ async fn an_answer_that_comes_too_late_overwrites_nothing() {
         .provider_at(format!("{}/token", provider.url()))
         .start()
         .await;
-    stage.get("/api/").await.expect_problem(504, "token-timeout");
+    stage
+        .get("/api/")
+        .await
+        .expect_problem(504, "token-timeout");
     recover(&stage, Duration::from_secs(3)).await;
     let began = Instant::now();
     while began.elapsed() < Duration::from_millis(700) {
@@ -448,7 +491,10 @@ async fn a_static_key_goes_where_the_route_says() {
 #[tokio::test]
 async fn too_many_waiters_are_told_so() {
     let stage = Stage::set().top("[limits]\nwaiters = 5").start().await;
-    stage.identity_provider.faults().once(Fault::Delay(Duration::from_millis(300)));
+    stage
+        .identity_provider
+        .faults()
+        .once(Fault::Delay(Duration::from_millis(300)));
     let mut statuses = statuses(all(&stage, 20)).await;
     statuses.sort_unstable();
     let mut expected = vec![200; 5];
@@ -486,5 +532,8 @@ fn assert_silent(reply: &Reply) {
     assert_ne!(reply.status, 401);
     let text = format!("{reply:?}");
     assert!(!text.contains("CNRY"), "{text}");
-    assert_eq!(reply.field(CONTENT_TYPE.as_str()), Some("application/problem+json"));
+    assert_eq!(
+        reply.field(CONTENT_TYPE.as_str()),
+        Some("application/problem+json")
+    );
 }

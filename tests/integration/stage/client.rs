@@ -13,7 +13,7 @@ use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -209,6 +209,23 @@ impl Wire {
             .set_linger(Some(Duration::ZERO))
             .unwrap();
     }
+}
+
+/// One answer with a declared length, from the half of a connection that is read.
+pub(crate) async fn read_answer(mut read: impl AsyncRead + Unpin) -> String {
+    let mut bytes = Vec::new();
+    let head = loop {
+        bytes.push(within(read.read_u8()).await.unwrap());
+        if bytes.ends_with(b"\r\n\r\n") {
+            break String::from_utf8_lossy(&bytes).to_lowercase();
+        }
+    };
+    let length = head.split("content-length: ").nth(1).unwrap();
+    let length: usize = length.split("\r\n").next().unwrap().parse().unwrap();
+    let mut body = vec![0; length];
+    within(read.read_exact(&mut body)).await.unwrap();
+    bytes.extend(body);
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Nothing in a test takes longer than this, unless it hangs.

@@ -16,7 +16,9 @@ use pillion::fake::{Authority, IdentityProvider, Received, Rules, Upstream};
 use pillion::provider::secret::{SecretRef, Secrets};
 use tokio::time::{Instant, sleep};
 
-pub(crate) use self::client::{Body, Client, Reply, Wire, chunked, full, request, within};
+pub(crate) use self::client::{
+    Body, Client, Reply, Wire, chunked, full, read_answer, request, within,
+};
 pub(crate) use self::directory::Directory;
 pub(crate) use self::raw::{Peer, Raw};
 
@@ -256,7 +258,10 @@ impl Setting {
                 at("login.example", identity_provider.server().address()),
                 at("api.example", upstream.address()),
             ];
-            ["https://login.example".to_owned(), "https://api.example".to_owned()]
+            [
+                "https://login.example".to_owned(),
+                "https://api.example".to_owned(),
+            ]
         } else {
             [identity_provider.server().address(), upstream.address()]
                 .map(|address| format!("http://{address}"))
@@ -290,14 +295,22 @@ fn config(top: &str, provider: &str, route: &str, more: &str) -> String {
     // What a test says itself is not said twice.
     let unless = |lines: &str, key: &str, line: &str| {
         let says = |text: &str| text.lines().any(|it| it.starts_with(&format!("{key} =")));
-        if says(lines) { String::new() } else { format!("{line}\n") }
+        if says(lines) {
+            String::new()
+        } else {
+            format!("{line}\n")
+        }
     };
     let id = unless(provider, "client_id", "client_id = \"app\"");
     let is_public = provider.contains("client_auth = \"none\"");
     let secret = if is_public {
         String::new()
     } else {
-        unless(provider, "client_secret", "client_secret = { env = \"SECRET\" }")
+        unless(
+            provider,
+            "client_secret",
+            "client_secret = { env = \"SECRET\" }",
+        )
     };
     let path = unless(route, "path", "path = \"/api\"");
     let upstream = unless(route, "upstream", "upstream = \"UPSTREAM\"");
@@ -337,4 +350,3 @@ fn sum(exposition: &str, series: &str) -> f64 {
     assert!(found, "no series {series} in\n{exposition}");
     sum
 }
-

@@ -123,6 +123,34 @@ impl Peer {
         bytes
     }
 
+    async fn read_line(&mut self) -> String {
+        let mut line = Vec::new();
+        while !line.ends_with(b"\r\n") {
+            line.push(self.stream.read_u8().await.unwrap());
+        }
+        String::from_utf8_lossy(&line).trim_end().to_owned()
+    }
+
+    /// The content that belongs to a head, without its framing; trailers are passed over.
+    pub(crate) async fn read_content(&mut self, head: &str) -> Vec<u8> {
+        let head = head.to_lowercase();
+        if !head.contains("transfer-encoding: chunked") {
+            let length = head.split("content-length: ").nth(1);
+            let length = length.and_then(|it| it.lines().next()?.parse().ok());
+            return self.read_bytes(length.unwrap_or(0)).await;
+        }
+        let mut content = Vec::new();
+        loop {
+            let length = usize::from_str_radix(&self.read_line().await, 16).unwrap();
+            if length == 0 {
+                while !self.read_line().await.is_empty() {}
+                return content;
+            }
+            content.extend(self.read_bytes(length).await);
+            self.read_line().await;
+        }
+    }
+
     /// Waits for the other side to close.
     pub(crate) async fn read_to_end(&mut self) {
         self.stream.read_to_end(&mut Vec::new()).await.ok();
