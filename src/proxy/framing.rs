@@ -67,7 +67,10 @@ pub fn check(headers: &HeaderMap, version: Version, received: &[u8]) -> Result<(
 
 // `Uri` cuts a fragment off (RFC 9112 §3.2 knows none), and another reader would take the # for a part of the path.
 fn has_fragment(received: &[u8]) -> bool {
-    let line = received.trim_ascii_start().split(|byte| *byte == b'\n').next();
+    let line = received
+        .trim_ascii_start()
+        .split(|byte| *byte == b'\n')
+        .next();
     let line = line.unwrap_or_default().trim_ascii_end();
     // Where what was read begins elsewhere, it does not end like this.
     line.contains(&b'#') && (line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0"))
