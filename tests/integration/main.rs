@@ -7,8 +7,10 @@
     reason = "so may its helpers, which are not inside a #[test]"
 )]
 
+mod answers;
 mod check;
-mod stage;
 mod request;
+mod stage;
 mod tokens;
 mod unauthorized;
+mod upstream;
