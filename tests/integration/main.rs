@@ -7,8 +7,12 @@
     reason = "so may its helpers, which are not inside a #[test]"
 )]
 
+mod admin;
 mod answers;
 mod check;
+mod layers;
+mod process;
+mod reload;
 mod request;
 mod stage;
 mod tokens;
