@@ -16,8 +16,11 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 /// A sidecar proxy that carries an application's API tokens.
+///
+/// The app calls localhost without a credential; pillion finds the route, gets a live token for it, attaches it, and
+/// renews it when the API says 401.
 #[derive(Debug, Parser)]
-#[command(name = "pillion", version, about, after_help = EXIT_CODES)]
+#[command(name = "pillion", version, about, after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -34,14 +37,23 @@ struct ConfigArgument {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve (the default)
+    /// Serve until asked to stop (the default)
+    ///
+    /// SIGTERM and SIGINT finish the requests under way and stop; a second one stops at once. SIGHUP reads the file
+    /// again, which also happens whenever it changes: a bad one changes nothing.
+    #[command(after_help = RUN_HELP)]
     Run,
     /// Check the configuration without the network, and tell every mistake in it
+    #[command(after_help = CHECK_HELP)]
     Check {
         /// The configuration file; the same as --config
         file: Option<PathBuf>,
     },
-    /// Run proxy.toml against stand-ins of the systems it names, and tell what happens
+    /// Run the configuration against stand-ins of the systems it names, and tell what happens
+    ///
+    /// The file is not changed: its hosts are found on 127.0.0.1, and what its secrets refer to is made up. Nothing
+    /// leaves this machine. Where one of its addresses is taken, free ports are used instead.
+    #[command(after_help = DEMO_HELP)]
     Demo {
         /// Stop after the tour; the exit code tells whether every step went as told
         #[arg(long)]
@@ -49,9 +61,49 @@ enum Command {
     },
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  pillion                          serve as proxy.toml here says
+  pillion -c /etc/pillion.toml     serve as another file says
+  pillion check                    every mistake in proxy.toml, at once
+  pillion demo                     see it work, without an account anywhere";
+
 const EXIT_CODES: &str = "\
-Exit codes: 0 asked to stop, or nothing wrong; 1 a mistake in the configuration, or a failure; 2 wrong arguments, or no \
-such file.";
+Exit codes:
+  0  asked to stop, or nothing wrong
+  1  a mistake in the configuration, or a failure
+  2  wrong arguments, or a configuration file that cannot be read";
+
+const RUN_HELP: &str = "\
+Examples:
+  pillion run
+  PILLION_CONFIG=/etc/pillion/proxy.toml pillion run
+
+Exit codes:
+  0  asked to stop
+  1  a mistake in the configuration, or an address that is taken
+  2  wrong arguments, or a configuration file that cannot be read";
+
+const CHECK_HELP: &str = "\
+Examples:
+  pillion check
+  pillion check deploy/proxy.toml
+
+Exit codes:
+  0  nothing wrong; there may be warnings
+  1  mistakes
+  2  wrong arguments, or a configuration file that cannot be read";
+
+const DEMO_HELP: &str = "\
+Examples:
+  pillion demo
+  pillion demo --once
+  pillion demo --config my.toml
+
+Exit codes:
+  0  stopped after the tour, or with --once: every step went as told
+  1  with --once: a step did not go as told, or there was nothing to show; a mistake in the configuration
+  2  wrong arguments, or a configuration file that cannot be read";
 
 /// Runs the command that the arguments name.
 #[must_use]

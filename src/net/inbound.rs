@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use socket2::SockRef;
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
@@ -33,7 +34,8 @@ pub struct Inbound(Rc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    tcp: TcpStream,
+    /// Borrowed for one call at a time.
+    tcp: RefCell<TcpStream>,
     peer: SocketAddr,
     local: SocketAddr,
     head: RefCell<Vec<u8>>,
@@ -60,7 +62,7 @@ impl Inbound {
         Ok(Self(Rc::new(Shared {
             peer: tcp.peer_addr()?,
             local: tcp.local_addr()?,
-            tcp,
+            tcp: RefCell::new(tcp),
             head: RefCell::default(),
             between_requests: Cell::new(true),
             flushed: Cell::new(true),
@@ -115,7 +117,7 @@ impl Inbound {
         if !shared.flushed.get() || !shared.interim.borrow().is_empty() {
             return;
         }
-        if let Ok(written) = shared.tcp.try_write(head)
+        if let Ok(written) = shared.tcp.borrow().try_write(head)
             && let Some(rest) = head.get(written..)
         {
             shared.interim.borrow_mut().extend_from_slice(rest);
@@ -144,30 +146,16 @@ pub struct InboundStream {
     scratch: Scratch,
 }
 
-impl InboundStream {
-    fn poll_write_with(
-        &self,
-        cx: &mut Context<'_>,
-        write: impl Fn(&TcpStream) -> io::Result<usize>,
-    ) -> Poll<io::Result<usize>> {
-        let shared = &self.inbound.0;
-        shared.flushed.set(false);
-        loop {
-            ready!(shared.tcp.poll_write_ready(cx))?;
-            let mut interim = shared.interim.borrow_mut();
-            let result = if interim.is_empty() {
-                write(&shared.tcp)
-            } else {
-                shared.tcp.try_write(&interim)
-            };
-            match result {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Ok(written) if !interim.is_empty() => {
-                    interim.drain(..written);
-                }
-                other => return Poll::Ready(other),
-            }
+impl Shared {
+    /// Writes what is left of an interim answer, before anything else.
+    fn poll_interim(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut interim = self.interim.borrow_mut();
+        while !interim.is_empty() {
+            let mut tcp = self.tcp.borrow_mut();
+            let written = ready!(Pin::new(&mut *tcp).poll_write(cx, &interim))?;
+            interim.drain(..written);
         }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -183,26 +171,21 @@ impl Read for InboundStream {
         let Some(scratch) = scratch.get_mut(..room) else {
             return Poll::Ready(Ok(()));
         };
-        loop {
-            if shared.tcp.poll_read_ready(cx)?.is_pending() {
-                return shared.poll_head_timer(cx);
-            }
-            match shared.tcp.try_read(scratch) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
-                Ok(read) => {
-                    let bytes = scratch.get(..read).unwrap_or_default();
-                    if shared.between_requests.get() {
-                        let mut head = shared.head.borrow_mut();
-                        if head.len() < SCRATCH_BYTES {
-                            head.extend_from_slice(bytes);
-                        }
-                    }
-                    buf.put_slice(bytes);
-                    return Poll::Ready(Ok(()));
-                }
+        let mut read = ReadBuf::new(scratch);
+        let mut tcp = shared.tcp.borrow_mut();
+        // tokio's own read, because it knows that a short one has emptied the socket and spares the next.
+        if Pin::new(&mut *tcp).poll_read(cx, &mut read)?.is_pending() {
+            return shared.poll_head_timer(cx);
+        }
+        let bytes = read.filled();
+        if shared.between_requests.get() {
+            let mut head = shared.head.borrow_mut();
+            if head.len() < SCRATCH_BYTES {
+                head.extend_from_slice(bytes);
             }
         }
+        buf.put_slice(bytes);
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -212,16 +195,20 @@ impl Write for InboundStream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.poll_write_with(cx, |tcp| tcp.try_write(buf))
+        let shared = &self.inbound.0;
+        shared.flushed.set(false);
+        ready!(shared.poll_interim(cx))?;
+        Pin::new(&mut *shared.tcp.borrow_mut()).poll_write(cx, buf)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inbound.0.flushed.set(true);
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let shared = &self.inbound.0;
+        shared.flushed.set(true);
+        shared.poll_interim(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(SockRef::from(&self.inbound.0.tcp).shutdown(Shutdown::Write))
+        Poll::Ready(SockRef::from(&*self.inbound.0.tcp.borrow()).shutdown(Shutdown::Write))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -233,7 +220,10 @@ impl Write for InboundStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_write_with(cx, |tcp| tcp.try_write_vectored(bufs))
+        let shared = &self.inbound.0;
+        shared.flushed.set(false);
+        ready!(shared.poll_interim(cx))?;
+        Pin::new(&mut *shared.tcp.borrow_mut()).poll_write_vectored(cx, bufs)
     }
 }
 

@@ -52,6 +52,19 @@ impl ClientId {
 }
 
 impl ClientAuth {
+    /// Where what it needs is kept.
+    pub(super) fn references(&self) -> impl Iterator<Item = &SecretRef> {
+        let (id, secret) = match self {
+            Self::Basic { id, secret } | Self::Post { id, secret } => (id, Some(secret)),
+            Self::None { id } => (id, None),
+        };
+        let kept = match id {
+            ClientId::Kept(reference) => Some(reference),
+            ClientId::Literal(_) => None,
+        };
+        kept.into_iter().chain(secret)
+    }
+
     /// Adds the proof to a token request: to its form, or as the value of its `Authorization` field.
     ///
     /// # Errors

@@ -41,6 +41,9 @@ pub fn lifetime(
     let by_exp = jwt_expiry(token).map(|exp| seconds(exp - unix_seconds(now)));
     match (expires_in.and_then(number).map(seconds), by_exp) {
         (Some(Lifetime::For(stated)), Some(Lifetime::For(exp))) => Lifetime::For(stated.min(exp)),
+        (Some(Lifetime::Clamped(stated)), Some(Lifetime::For(exp))) => {
+            Lifetime::Clamped(stated.min(exp))
+        }
         (Some(stated), _) => stated,
         (None, Some(exp)) => exp,
         (None, None) => Lifetime::For(after),
@@ -167,6 +170,8 @@ mod tests {
         let life = |exp: u64| lifetime(Some(&json!(600)), &jwt(&json!({"exp": exp})), AFTER, now);
         assert_eq!(life(1300), Lifetime::For(Duration::from_secs(300)));
         assert_eq!(life(9000), Lifetime::For(Duration::from_secs(600)));
+        let absurd = lifetime(Some(&json!(1e17)), &jwt(&json!({"exp": 1300})), AFTER, now);
+        assert_eq!(absurd, Lifetime::Clamped(Duration::from_secs(300)));
     }
 
     #[test]

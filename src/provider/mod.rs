@@ -11,11 +11,12 @@ pub mod static_key;
 pub mod template;
 
 use std::fmt;
+use std::hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
 use self::oauth2::OAuth2;
-use self::secret::{Secret, SecretError};
+use self::secret::{Secret, SecretError, SecretRef, Secrets};
 use self::static_key::StaticKey;
 use self::template::FilterError;
 use crate::metrics::FetchOutcome;
@@ -54,6 +55,10 @@ pub struct Policy {
 
 /// The kinds of provider. Closed: the configuration can name these and no others.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one for each provider, and it does not move"
+)]
 pub enum Source {
     /// An OAuth 2.0 token endpoint (RFC 6749).
     OAuth2(OAuth2),
@@ -67,31 +72,90 @@ impl Provider {
     /// # Errors
     ///
     /// When the source gives no usable token.
-    pub async fn fetch(&self, subject: &Subject) -> Result<Grant, FetchError> {
+    pub async fn fetch(&self, call: &Call<'_>) -> Result<Grant, FetchError> {
         match &self.source {
-            Source::OAuth2(source) => source.fetch(subject).await,
+            Source::OAuth2(source) => source.fetch(call).await,
             Source::Static(source) => source.fetch(),
         }
     }
+
+    /// A hash of its secrets as they are now, with a key of this process: it tells that one has changed, and no more.
+    #[must_use]
+    pub fn secrets_digest(&self, key: &RandomState) -> u64 {
+        let mut hasher = key.build_hasher();
+        let mut add = |secrets: &Secrets, reference: &SecretRef| {
+            let secret = secrets.read(reference).ok();
+            secret.as_ref().map(Secret::reveal).hash(&mut hasher);
+        };
+        match &self.source {
+            Source::OAuth2(source) => source
+                .client_auth
+                .references()
+                .for_each(|reference| add(&source.secrets, reference)),
+            Source::Static(source) => add(&source.secrets, &source.secret),
+        }
+        hasher.finish()
+    }
+}
+
+/// What a fetch is made from, besides the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// Whose token is wanted.
+    pub subject: &'a Subject,
+    /// The token of the provider's parent, if it has one.
+    pub parent: Option<&'a Secret>,
 }
 
 /// Whose token it is: the values of the provider's inputs, in their order. Empty for the process itself.
 ///
 /// Typed, never concatenated: `["a", "bc"]` is not `["ab", "c"]`.
 #[derive(Clone, Default, Eq, Hash, PartialEq)]
-pub struct Subject(Arc<[Box<str>]>);
+pub struct Subject(Arc<[Input]>);
+
+/// The value of an input.
+#[derive(Clone, Eq, Hash, PartialEq)]
+pub enum Input {
+    /// Text, as it is.
+    Text(Box<str>),
+    /// Another JSON value, in its one canonical form.
+    Json(Box<str>),
+}
+
+impl Input {
+    /// The value as text: what stands in a URL, a form or a field.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Text(text) | Self::Json(text) => text,
+        }
+    }
+}
+
+/// Inputs are people's numbers and names: not even a log of everything shows one.
+impl fmt::Debug for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[input]")
+    }
+}
 
 impl Subject {
     /// A subject of these input values.
     #[must_use]
-    pub fn new(values: Vec<Box<str>>) -> Self {
+    pub fn new(values: Vec<Input>) -> Self {
         Self(values.into())
     }
 
     /// The value of the provider's `index`th input.
     #[must_use]
     pub fn input(&self, index: usize) -> &str {
-        self.0.get(index).map_or("", AsRef::as_ref)
+        self.0.get(index).map_or("", Input::as_str)
+    }
+
+    /// All values, in order.
+    #[must_use]
+    pub fn inputs(&self) -> &[Input] {
+        &self.0
     }
 }
 
@@ -109,6 +173,20 @@ pub struct Grant {
     pub token: Secret,
     /// How long it lives, counted from when it was asked for.
     pub lifetime: Lifetime,
+    /// Further members of the answer, by the names that the configuration gives them.
+    pub fields: Vec<(String, serde_json::Value)>,
+}
+
+impl Grant {
+    /// A token and its lifetime, and nothing else.
+    #[must_use]
+    pub const fn new(token: Secret, lifetime: Lifetime) -> Self {
+        Self {
+            token,
+            lifetime,
+            fields: Vec::new(),
+        }
+    }
 }
 
 /// How long a token lives.
@@ -126,12 +204,14 @@ pub enum Lifetime {
 }
 
 /// Why a source gave no token. Cloned to every request that waited for the same fetch. Holds nothing of a secret.
+///
+/// Its `Display` goes to the app: it is in our words. [`report`](Self::report) is for logs, and says more.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum FetchError {
     /// The provider does not want us (RFC 6749 §5.2): a configuration fault.
     #[error("the provider refused: {error}")]
     Refused {
-        /// `invalid_client`, `invalid_scope`, ...
+        /// `invalid_client`, `invalid_scope`, ...: a word of the registry, whatever the provider wrote.
         error: Arc<str>,
     },
     /// A secret is not where the configuration says.
@@ -143,11 +223,13 @@ pub enum FetchError {
         /// What it asks for.
         retry_after: Option<Duration>,
     },
-    /// The provider cannot be reached; it has not seen the request.
+    /// The provider cannot be reached, or the connection broke before there was an answer.
     #[error("the provider cannot be reached: {reason}")]
     Unreachable {
-        /// What the connection said.
+        /// What went wrong, in our words.
         reason: Arc<str>,
+        /// What the system, TLS or the other side said about it: for logs, never for the app.
+        detail: Arc<str>,
     },
     /// The provider failed.
     #[error("the provider failed: {reason}")]
@@ -180,6 +262,42 @@ impl FetchError {
         }
     }
 
+    /// A provider that failed in a way that may pass, and how.
+    #[must_use]
+    pub fn unavailable(reason: impl Into<Arc<str>>) -> Self {
+        Self::Unavailable {
+            reason: reason.into(),
+            retry_after: None,
+        }
+    }
+
+    /// The error in one line, for logs: what `Display` says, and what others said about it.
+    #[must_use]
+    pub fn report(&self) -> String {
+        match self {
+            Self::Unreachable { detail, .. } => format!("{self}: {detail}"),
+            Self::Refused { .. }
+            | Self::Secret(_)
+            | Self::Throttled { .. }
+            | Self::Unavailable { .. }
+            | Self::Timeout { .. }
+            | Self::Malformed { .. } => self.to_string(),
+        }
+    }
+
+    /// Whether trying again changes nothing until somebody changes a secret or the configuration.
+    #[must_use]
+    pub const fn is_configuration_fault(&self) -> bool {
+        match self {
+            Self::Refused { .. } | Self::Secret(_) => true,
+            Self::Throttled { .. }
+            | Self::Unreachable { .. }
+            | Self::Unavailable { .. }
+            | Self::Timeout { .. }
+            | Self::Malformed { .. } => false,
+        }
+    }
+
     /// As the metrics count it.
     #[must_use]
     pub const fn outcome(&self) -> FetchOutcome {
@@ -192,11 +310,13 @@ impl FetchError {
         }
     }
 
-    /// How long the provider asks us to stay away.
+    /// How long the provider asks us to stay away, as far as that is obeyed.
     #[must_use]
-    pub const fn retry_after(&self) -> Option<Duration> {
+    pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Throttled { retry_after } | Self::Unavailable { retry_after, .. } => *retry_after,
+            Self::Throttled { retry_after } | Self::Unavailable { retry_after, .. } => {
+                retry_after.map(|asked| asked.min(RETRY_AFTER_MOST))
+            }
             Self::Refused { .. }
             | Self::Secret(_)
             | Self::Unreachable { .. }
@@ -205,6 +325,9 @@ impl FetchError {
         }
     }
 }
+
+/// What a provider asks for beyond this is a mistake.
+const RETRY_AFTER_MOST: Duration = Duration::from_hours(1);
 
 impl From<SecretError> for FetchError {
     fn from(error: SecretError) -> Self {

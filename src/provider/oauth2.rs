@@ -11,7 +11,7 @@ use super::exchange::{self, Answer, Target};
 use super::extract;
 use super::secret::{Secret, Secrets};
 use super::template::Template;
-use super::{FetchError, Grant, Subject};
+use super::{Call, FetchError, Grant};
 
 /// `type = "oauth2"`
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl OAuth2 {
     /// # Errors
     ///
     /// When there is no usable token in the answer, or no answer.
-    pub(super) async fn fetch(&self, subject: &Subject) -> Result<Grant, FetchError> {
+    pub(super) async fn fetch(&self, call: &Call<'_>) -> Result<Grant, FetchError> {
         let mut form = Form::default();
         form.add("grant_type", "client_credentials");
         if !self.scope.is_empty() {
@@ -44,7 +44,7 @@ impl OAuth2 {
         }
         for (name, template) in &self.params {
             let value = template
-                .render(|index| Ok::<_, FetchError>(Cow::Borrowed(subject.input(*index))))?;
+                .render(|index| Ok::<_, FetchError>(Cow::Borrowed(call.subject.input(*index))))?;
             form.add(name, &value);
         }
         let authorization = self.client_auth.authenticate(&mut form, &self.secrets)?;
@@ -75,7 +75,7 @@ impl OAuth2 {
             self.after,
             SystemTime::now(),
         );
-        Ok(Grant { token, lifetime })
+        Ok(Grant::new(token, lifetime))
     }
 }
 
@@ -93,7 +93,9 @@ fn refusal(answer: &Answer) -> Option<FetchError> {
     struct Failure {
         error: String,
     }
-    if !answer.status.is_client_error() {
+    // Fewer requests, or another one later: whatever the body says, the client is not at fault.
+    let passes = matches!(answer.status.as_u16(), 408 | 429);
+    if passes || !answer.status.is_client_error() {
         return None;
     }
     let known = serde_json::from_slice::<Failure>(&answer.body)
@@ -102,6 +104,11 @@ fn refusal(answer: &Answer) -> Option<FetchError> {
     match known {
         Some(code) => Some(FetchError::Refused {
             error: (*code).into(),
+        }),
+        // A firewall's page, not the provider's answer.
+        None if answer.status == 403 && answer.is_page() => Some(FetchError::Unavailable {
+            reason: "it answered 403 with a web page".into(),
+            retry_after: answer.retry_after(),
         }),
         // A 401 or 403 without a code says as much: these credentials are not good.
         None if matches!(answer.status.as_u16(), 401 | 403) => Some(FetchError::Refused {
@@ -125,7 +132,8 @@ const ERROR_CODES: [&str; 8] = [
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use http::{HeaderMap, StatusCode};
+    use http::header::CONTENT_TYPE;
+    use http::{HeaderMap, HeaderValue, StatusCode};
 
     use super::*;
 
@@ -161,5 +169,28 @@ mod tests {
         }
         assert_eq!(refusal(&answer(503, r#"{"error":"invalid_client"}"#)), None);
         assert_eq!(refusal(&answer(400, r#"{"error":"CNRY"}"#)), None);
+    }
+
+    #[test]
+    fn a_provider_that_throttles_does_not_refuse_whatever_code_it_gives() {
+        let throttled = answer(429, r#"{"error":"access_denied"}"#);
+        assert_eq!(refusal(&throttled), None);
+        assert_eq!(
+            throttled.failure(),
+            FetchError::Throttled { retry_after: None }
+        );
+    }
+
+    #[test]
+    fn the_page_of_a_firewall_is_a_failure_that_passes() {
+        let mut page = answer(403, "<html>CNRY</html>");
+        let kind = HeaderValue::from_static("Text/HTML; charset=utf-8");
+        page.headers.insert(CONTENT_TYPE, kind);
+        let error = refusal(&page).unwrap();
+        assert!(!error.is_configuration_fault());
+        assert_eq!(
+            error.to_string(),
+            "the provider failed: it answered 403 with a web page"
+        );
     }
 }

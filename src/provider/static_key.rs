@@ -24,12 +24,12 @@ impl StaticKey {
     pub(super) fn fetch(&self) -> Result<Grant, FetchError> {
         let token = self.secrets.read(&self.secret)?;
         extract::check_token(token.reveal())?;
-        Ok(Grant {
+        Ok(Grant::new(
             token,
-            lifetime: Lifetime::Unlimited {
+            Lifetime::Unlimited {
                 look_again: LOOK_AGAIN,
             },
-        })
+        ))
     }
 }
 

@@ -6,8 +6,8 @@ use http::{HeaderMap, HeaderName};
 
 use super::problem::ProxyError;
 use super::route::Route;
-use crate::provider::Subject;
 use crate::provider::template::{FilterError, Template};
+use crate::provider::{Input, Subject};
 
 /// One input of a route: its name, and where its value comes from.
 #[derive(Clone, Debug)]
@@ -31,7 +31,7 @@ pub enum RequestPart {
 
 /// The values of a route's inputs, in its order.
 #[derive(Debug, Default)]
-pub struct Inputs(Vec<Box<str>>);
+pub struct Inputs(Vec<Input>);
 
 impl Inputs {
     /// Reads the inputs of `route` from a request.
@@ -63,7 +63,7 @@ impl Inputs {
             if !value.bytes().all(|byte| (0x20..=0x7e).contains(&byte)) {
                 return Err(bad("has a character that is not printable ASCII".to_owned()));
             }
-            Ok(value.into())
+            Ok(Input::Text(value.into()))
         });
         values.collect::<Result<_, _>>().map(Self)
     }
@@ -71,7 +71,7 @@ impl Inputs {
     /// The value of the route's `index`th input.
     #[must_use]
     pub fn get(&self, index: usize) -> &str {
-        self.0.get(index).map_or("", AsRef::as_ref)
+        self.0.get(index).map_or("", Input::as_str)
     }
 
     /// Whose token the route's provider is to give.
@@ -80,13 +80,8 @@ impl Inputs {
         if route.subject.is_empty() {
             return Subject::default();
         }
-        Subject::new(
-            route
-                .subject
-                .iter()
-                .map(|index| self.get(*index).into())
-                .collect(),
-        )
+        let values = route.subject.iter().filter_map(|index| self.0.get(*index));
+        Subject::new(values.cloned().collect())
     }
 }
 

@@ -254,12 +254,9 @@ struct Exchange<'a> {
 
 impl Exchange<'_> {
     async fn send(&self, token: &Token) -> Result<UpstreamAnswer, ProxyError> {
-        let route = self.route;
-        let headers =
-            route
-                .attach
-                .write(self.stripped, &route.upstream.host, token, self.inputs)?;
-        self.sending.send(&headers).await
+        let (attach, host) = (&self.route.attach, &self.route.upstream.host);
+        let write = || attach.write(self.stripped, host, token, self.inputs);
+        self.sending.send(write).await
     }
 
     /// A 401: good by our clock, not by the upstream's. One new token, one replay; without either the 401 is the answer.

@@ -73,7 +73,7 @@ pub struct Sending<'a> {
 }
 
 impl Sending<'_> {
-    /// Sends the request with this head and waits for the head of the answer.
+    /// Sends the request with the head that `write` makes and waits for the head of the answer.
     ///
     /// A connection that turns out to be closed before a byte was written, or under an idempotent request, costs nothing
     /// but a new connection. Nothing else is ever sent twice.
@@ -81,9 +81,12 @@ impl Sending<'_> {
     /// # Errors
     ///
     /// When there is no answer.
-    pub async fn send(&self, headers: &HeaderMap) -> Result<UpstreamAnswer, ProxyError> {
+    pub async fn send(
+        &self,
+        write: impl Fn() -> Result<HeaderMap, ProxyError>,
+    ) -> Result<UpstreamAnswer, ProxyError> {
         if let Some(connection) = self.pool.take(&self.upstream.endpoint) {
-            match self.send_on(connection, headers).await {
+            match self.send_on(connection, write()?).await {
                 Err(ProxyError::Send(error))
                     if error.is_reused
                         && (!error.is_written || self.method.is_idempotent())
@@ -92,18 +95,18 @@ impl Sending<'_> {
             }
         }
         let connection = self.pool.connect(&self.upstream.endpoint).await?;
-        self.send_on(connection, headers).await
+        self.send_on(connection, write()?).await
     }
 
     async fn send_on(
         &self,
         connection: Connection<RequestBody>,
-        headers: &HeaderMap,
+        headers: HeaderMap,
     ) -> Result<UpstreamAnswer, ProxyError> {
         let mut request = Request::new(self.upload.attempt());
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.target.clone();
-        *request.headers_mut() = headers.clone();
+        *request.headers_mut() = headers;
         self.interim.collect_from(&mut request);
         let mut answer =
             std::pin::pin!(connection.send(request, || self.interim.pass_on(self.inbound)));

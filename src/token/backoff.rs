@@ -30,9 +30,7 @@ impl Backoff {
                 most.mul_f64(chance).max(FLOOR)
             }
         };
-        let delay = error
-            .retry_after()
-            .map_or(delay, |asked| asked.clamp(FLOOR, RETRY_AFTER_MOST));
+        let delay = error.retry_after().map_or(delay, |asked| asked.max(FLOOR));
         Self {
             failures: previous + 1,
             error,
@@ -89,7 +87,6 @@ const TRANSIENT_FIRST: Duration = Duration::from_secs(1);
 const TRANSIENT_MOST: Duration = Duration::from_secs(60);
 const CONFIGURATION_FIRST: Duration = Duration::from_secs(60);
 const CONFIGURATION_MOST: Duration = Duration::from_mins(15);
-const RETRY_AFTER_MOST: Duration = Duration::from_hours(1);
 const WANTED_AFTER_CONNECTION_FAILURE: Duration = Duration::from_secs(2);
 const WANTED_AFTER_ANSWER: Duration = Duration::from_secs(10);
 
@@ -106,7 +103,8 @@ mod tests {
 
     fn unreachable() -> FetchError {
         FetchError::Unreachable {
-            reason: "refused".into(),
+            reason: "cannot connect".into(),
+            detail: "refused".into(),
         }
     }
 

@@ -17,7 +17,7 @@ pub struct Token {
     secret: Secret,
     bearer: HeaderValue,
     generation: u64,
-    reason: FetchReason,
+    doubted: bool,
     life: Life,
     accepted: AtomicBool,
     rejected: AtomicBool,
@@ -54,7 +54,7 @@ impl Token {
             secret,
             bearer,
             generation,
-            reason,
+            doubted: reason == FetchReason::Unauthorized,
             life,
             accepted: AtomicBool::new(false),
             rejected: AtomicBool::new(false),
@@ -108,10 +108,19 @@ impl Token {
         self.accepted.load(Ordering::Relaxed)
     }
 
-    /// Whether it was fetched because another was refused.
+    /// Whether its predecessor was refused, and no upstream has accepted a token since: perhaps the token is not the fault.
     #[must_use]
-    pub fn is_born_of_unauthorized(&self) -> bool {
-        self.reason == FetchReason::Unauthorized
+    pub(super) const fn is_doubted(&self) -> bool {
+        self.doubted
+    }
+
+    /// The same token as the successor of `previous`, whatever it was fetched for.
+    #[must_use]
+    pub(super) fn after(mut self, previous: Option<&Self>) -> Self {
+        self.doubted |= previous.is_some_and(|previous| {
+            previous.is_rejected() || (previous.doubted && !previous.is_accepted())
+        });
+        self
     }
 
     pub(super) fn set_rejected(&self) {

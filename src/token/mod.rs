@@ -6,7 +6,9 @@ pub mod life;
 pub mod status;
 
 use std::future::Future;
+use std::hash::RandomState;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -15,7 +17,7 @@ use tokio::time::Instant;
 use self::cache::{Asked, Fetch, Flight, Rejected, Slot, Slots};
 use self::life::{Freshness, Token};
 use crate::metrics::{FetchOutcome, FetchReason, Metrics, ProviderMetrics};
-use crate::provider::{FetchError, Grant, Lifetime, Provider, Subject};
+use crate::provider::{Call, FetchError, Grant, Lifetime, Provider, Subject};
 
 /// Every live token of one provider, and the only way to get one.
 #[derive(Debug)]
@@ -24,6 +26,14 @@ pub struct Tokens {
     slots: Slots,
     runtime: Handle,
     metrics: ProviderMetrics,
+    failed_secrets: Arc<FailedSecrets>,
+}
+
+/// The secrets with which a fetch last failed by the configuration's fault, as a keyed hash.
+#[derive(Debug, Default)]
+struct FailedSecrets {
+    key: RandomState,
+    digest: AtomicU64,
 }
 
 /// Why a request gets no token.
@@ -57,6 +67,7 @@ impl Tokens {
             metrics: metrics.provider(&provider.name),
             provider: Arc::new(provider),
             runtime,
+            failed_secrets: Arc::default(),
         })
     }
 
@@ -91,6 +102,7 @@ impl Tokens {
         subject: &Subject,
         now: Instant,
     ) -> Result<Arc<Token>, TokenError> {
+        self.rearm(slot, now);
         match slot.ask(now, |reason| self.fetch(subject, reason)) {
             Asked::Token(token) => Ok(token),
             Asked::Wait(flight, fallback) => {
@@ -113,8 +125,9 @@ impl Tokens {
     /// Tells that an upstream answered `refused` with 401. Nothing is waited for.
     #[must_use]
     pub fn reject(&self, subject: &Subject, refused: &Arc<Token>, now: Instant) -> Rejected {
-        self.slot(subject)
-            .reject(refused, now, |reason| self.fetch(subject, reason))
+        let slot = self.slot(subject);
+        self.rearm(&slot, now);
+        slot.reject(refused, now, |reason| self.fetch(subject, reason))
     }
 
     /// The token that a renewal brings, unless it is the one that was refused.
@@ -150,7 +163,8 @@ impl Tokens {
                     Err(_) => now,
                 };
                 drop(tokens);
-                tokio::time::sleep_until(wake_at.max(now + WARM_PAUSE)).await;
+                let wake_at = wake_at.clamp(now + WARM_PAUSE, now + WARM_LOOK);
+                tokio::time::sleep_until(wake_at).await;
             }
         });
     }
@@ -159,6 +173,14 @@ impl Tokens {
     #[must_use]
     pub fn has_had_token(&self) -> bool {
         self.slots.own().current().is_some()
+    }
+
+    // A secret that was wrong and has been replaced is tried at once, not when the long back-off ends.
+    fn rearm(&self, slot: &Slot, now: Instant) {
+        slot.rearm(now, || {
+            let failed = &self.failed_secrets;
+            self.provider.secrets_digest(&failed.key) != failed.digest.load(Ordering::Relaxed)
+        });
     }
 
     async fn wait(&self, slot: &Slot, flight: Flight) -> Result<Arc<Token>, TokenError> {
@@ -190,6 +212,7 @@ impl Tokens {
             Arc::clone(&self.provider),
             subject.clone(),
             self.metrics.clone(),
+            Arc::clone(&self.failed_secrets),
             reason,
         );
         Fetch {
@@ -206,11 +229,18 @@ async fn observed(
     provider: Arc<Provider>,
     subject: Subject,
     metrics: ProviderMetrics,
+    failed_secrets: Arc<FailedSecrets>,
     reason: FetchReason,
 ) -> Result<Grant, FetchError> {
+    // Read before the fetch reads them: a change in between is noticed afterwards.
+    let secrets = provider.secrets_digest(&failed_secrets.key);
     let began = Instant::now();
     let limit = provider.policy.timeout;
-    let result = tokio::time::timeout(limit, provider.fetch(&subject))
+    let call = Call {
+        subject: &subject,
+        parent: None,
+    };
+    let result = tokio::time::timeout(limit, provider.fetch(&call))
         .await
         .unwrap_or(Err(FetchError::Timeout { after: limit }));
     let took = began.elapsed();
@@ -229,7 +259,18 @@ async fn observed(
             tracing::info!(provider = name, reason, ?took, "token fetched");
         }
         Err(error) => {
-            tracing::warn!(provider = name, reason, outcome, ?took, %error, "token fetch failed");
+            if error.is_configuration_fault() {
+                failed_secrets.digest.store(secrets, Ordering::Relaxed);
+            }
+            let error = error.report();
+            tracing::warn!(
+                provider = name,
+                reason,
+                outcome,
+                ?took,
+                error,
+                "token fetch failed"
+            );
         }
     }
     result
@@ -237,5 +278,10 @@ async fn observed(
 
 /// Beyond a fetch's own limit: that of the slot is for a fetch that does not keep its own.
 const GRACE: Duration = Duration::from_secs(1);
-/// Between two looks at a token that is kept warm.
+/// Between two looks at a token that is kept warm, at the least.
 const WARM_PAUSE: Duration = Duration::from_secs(1);
+/// And at the most: an upstream may have refused it since, and tokens that a reload dropped need no keeping.
+const WARM_LOOK: Duration = Duration::from_mins(1);
+
+#[cfg(test)]
+mod tests;

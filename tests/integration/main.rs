@@ -10,8 +10,10 @@
 mod admin;
 mod answers;
 mod check;
+mod demo;
 mod layers;
 mod process;
+mod readme;
 mod reload;
 mod request;
 mod stage;

@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use super::backoff::{Backoff, FLOOR};
 use super::life::{Freshness, Life, Token};
 use crate::metrics::FetchReason;
-use crate::provider::{FetchError, Grant, Subject};
+use crate::provider::{FetchError, Grant, Lifetime, Subject};
 
 /// A fetch under way. Clones wait for the same one.
 pub type Flight = Shared<BoxFuture<'static, Result<Arc<Token>, FetchError>>>;
@@ -42,9 +42,12 @@ pub struct Slot {
 struct State {
     flight: Option<Flight>,
     backoff: Option<Backoff>,
+    /// When the last attempt began, or is to begin.
     attempted_at: Option<Instant>,
+    /// When its secrets were last looked at for a change.
+    looked_at: Option<Instant>,
     generation: u64,
-    /// How often in a row a token born of a 401 was refused in its turn.
+    /// How often in a row a doubted token was refused in its turn.
     guard: u32,
 }
 
@@ -66,7 +69,7 @@ pub enum Rejected {
     Newer(Arc<Token>),
     /// The next one is being fetched.
     Renewing(Flight),
-    /// The refused token was itself fetched because of a refusal: not again so soon.
+    /// The token before it was refused, too, and none accepted since: not again so soon.
     Guarded,
     /// The provider failed a moment ago: not now.
     NotNow,
@@ -115,7 +118,12 @@ impl Slot {
             (Some(token), Some(Freshness::Fresh)) => Asked::Token(token),
             (Some(token), Some(Freshness::Due)) => {
                 if state.flight.is_none() && !state.is_backing_off(now, false) {
-                    let _behind = self.launch(&mut state, now, FetchReason::Scheduled, fetch);
+                    let reason = if token.is_rejected() {
+                        FetchReason::Unauthorized
+                    } else {
+                        FetchReason::Scheduled
+                    };
+                    let _behind = self.launch(&mut state, now, reason, fetch);
                 }
                 match &state.flight {
                     // Refused by its upstream: the next one is better, if it comes.
@@ -154,12 +162,19 @@ impl Slot {
         F: Future<Output = Result<Grant, FetchError>> + Send + 'static,
     {
         let mut state = self.lock();
-        if let Some(current) = self.current.load_full()
-            && current.generation() > refused.generation()
-            && current.freshness(now) != Freshness::Expired
-        {
-            return Rejected::Newer(current);
-        }
+        let usable = |token: &Arc<Token>| token.freshness(now) != Freshness::Expired;
+        let refused = match self.current.load_full().filter(usable) {
+            Some(current) if current.secret() != refused.secret() => {
+                return match &state.flight {
+                    // Refused in its turn: the next one is better.
+                    Some(flight) if current.is_rejected() => Rejected::Renewing(flight.clone()),
+                    _ => Rejected::Newer(current),
+                };
+            }
+            // The provider may have given the same one again, under a new generation.
+            Some(current) => current,
+            None => Arc::clone(refused),
+        };
         if let Some(flight) = &state.flight {
             refused.set_rejected();
             return Rejected::Renewing(flight.clone());
@@ -167,7 +182,7 @@ impl Slot {
         if state.is_backing_off(now, false) {
             return Rejected::NotNow;
         }
-        if refused.is_accepted() || !refused.is_born_of_unauthorized() {
+        if refused.is_accepted() || !refused.is_doubted() {
             state.guard = 0;
         } else if now < refused.life().issued_at + guard_time(state.guard) {
             return Rejected::Guarded;
@@ -201,6 +216,25 @@ impl Slot {
         (self.waiting.fetch_add(1, Ordering::Relaxed) < most).then_some(waiting)
     }
 
+    /// Forgets a failure that is the configuration's fault if what it depends on has `changed`, so that the next to
+    /// ask tries again at once. Looks at most once a second, and only after such a failure.
+    pub fn rearm(&self, now: Instant, changed: impl FnOnce() -> bool) {
+        let mut state = self.lock();
+        let looked_just_now = state.looked_at.is_some_and(|last| now < last + FLOOR);
+        if looked_just_now || !state.failed_by_configuration() {
+            return;
+        }
+        state.looked_at = Some(now);
+        // Looking may read files: not under the lock.
+        drop(state);
+        if changed() {
+            let mut state = self.lock();
+            if state.failed_by_configuration() {
+                state.backoff = None;
+            }
+        }
+    }
+
     /// The failures since the last success, if any.
     #[must_use]
     pub fn backoff(&self) -> Option<Backoff> {
@@ -219,46 +253,61 @@ impl Slot {
     {
         let start_at = state.attempted_at.map_or(now, |last| now.max(last + FLOOR));
         state.attempted_at = Some(start_at);
-        let fetch = fetch(reason);
+        let Fetch {
+            future,
+            runtime,
+            timeout,
+            max_lifetime,
+        } = fetch(reason);
         let slot = Arc::clone(self);
-        let (future, timeout, longest) = (fetch.future, fetch.timeout, fetch.max_lifetime);
         let landing = async move {
-            tokio::time::sleep_until(start_at).await;
-            // The life of a token counts from before it was asked for: what the network takes is lost, not won.
-            let (asked_at, asked) = (Instant::now(), SystemTime::now());
-            let fetched = tokio::time::timeout(timeout, AssertUnwindSafe(future).catch_unwind());
-            let granted = match fetched.await {
-                Ok(Ok(granted)) => granted,
-                Ok(Err(_panic)) => Err(FetchError::Unavailable {
-                    reason: "an internal error".into(),
-                    retry_after: None,
-                }),
-                Err(_elapsed) => Err(FetchError::Timeout { after: timeout }),
-            };
-            slot.land(
-                granted.map(|grant| {
-                    let life = Life::new(grant.lifetime, longest, asked_at, asked, fastrand::f64());
-                    (grant, life)
-                }),
-                reason,
-            )
+            let attempt = slot.attempt(start_at, future, timeout, max_lifetime);
+            let granted = AssertUnwindSafe(attempt)
+                .catch_unwind()
+                .await
+                .unwrap_or_else(|_panic| Err(FetchError::unavailable("an internal error")));
+            slot.land(granted, reason)
         };
         // Spawned, so that the fetch outlives the request that started it.
-        let flight = fetch
-            .runtime
+        let flight = runtime
             .spawn(landing)
             .map(|landed| {
-                landed.unwrap_or_else(|_stopped| {
-                    Err(FetchError::Unavailable {
-                        reason: "pillion is stopping".into(),
-                        retry_after: None,
-                    })
-                })
+                landed
+                    .unwrap_or_else(|_stopped| Err(FetchError::unavailable("pillion is stopping")))
             })
             .boxed()
             .shared();
         state.flight = Some(flight.clone());
         flight
+    }
+
+    async fn attempt(
+        &self,
+        start_at: Instant,
+        fetch: impl Future<Output = Result<Grant, FetchError>>,
+        timeout: Duration,
+        longest: Option<Duration>,
+    ) -> Result<(Grant, Life), FetchError> {
+        tokio::time::sleep_until(start_at).await;
+        // The life of a token counts from before it was asked for: what the network takes is lost, not won.
+        let (asked_at, asked) = (Instant::now(), SystemTime::now());
+        self.lock().attempted_at = Some(asked_at);
+        let grant = tokio::time::timeout(timeout, fetch)
+            .await
+            .unwrap_or(Err(FetchError::Timeout { after: timeout }))?;
+        let now = Instant::now();
+        let counts_from = match grant.lifetime {
+            // Nobody stated this one: it is for whoever waits for the token now.
+            Lifetime::Clamped(_) => now,
+            Lifetime::For(_) | Lifetime::Unlimited { .. } => asked_at,
+        };
+        let life = Life::new(grant.lifetime, longest, counts_from, asked, fastrand::f64());
+        if life.freshness(now) == Freshness::Expired {
+            return Err(FetchError::malformed(
+                "the token's life was over before it came",
+            ));
+        }
+        Ok((grant, life))
     }
 
     fn land(
@@ -269,9 +318,10 @@ impl Slot {
         let mut state = self.lock();
         state.flight = None;
         let generation = state.generation + 1;
+        let previous = self.current.load_full();
         let token = granted
             .and_then(|(grant, life)| Token::new(grant.token, generation, reason, life))
-            .map(Arc::new);
+            .map(|token| Arc::new(token.after(previous.as_deref())));
         match &token {
             Ok(token) => {
                 state.generation = generation;
@@ -279,14 +329,8 @@ impl Slot {
                 self.current.store(Some(Arc::clone(token)));
             }
             Err(error) => {
-                let failures = state.backoff.as_ref().map_or(0, |backoff| backoff.failures);
-                let now = Instant::now();
-                state.backoff = Some(Backoff::after(
-                    error.clone(),
-                    failures,
-                    now,
-                    fastrand::f64(),
-                ));
+                let (now, chance) = (Instant::now(), fastrand::f64());
+                state.backoff = Some(Backoff::after(error.clone(), state.failures(), now, chance));
             }
         }
         token
@@ -299,6 +343,16 @@ impl Slot {
 }
 
 impl State {
+    fn failed_by_configuration(&self) -> bool {
+        let backoff = self.backoff.as_ref();
+        self.flight.is_none()
+            && backoff.is_some_and(|backoff| backoff.error.is_configuration_fault())
+    }
+
+    fn failures(&self) -> u32 {
+        self.backoff.as_ref().map_or(0, |backoff| backoff.failures)
+    }
+
     fn is_backing_off(&self, now: Instant, wanted: bool) -> bool {
         self.backoff
             .as_ref()
@@ -373,7 +427,7 @@ fn guard_time(times: u32) -> Duration {
     (GUARD_FIRST * (1 << times.min(8))).min(GUARD_MOST)
 }
 
-/// A token born of a 401 and refused at once is believed bad after this time, and after twice that the next time.
+/// A doubted token that is refused is replaced after this time, and its successor after twice that.
 const GUARD_FIRST: Duration = Duration::from_secs(30);
 const GUARD_MOST: Duration = Duration::from_mins(15);
 

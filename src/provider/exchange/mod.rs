@@ -1,10 +1,12 @@
 //! One request to a provider and its answer. No redirect is followed, no more is read than a token can need.
 
 use std::error::Error;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use futures_util::future::{Either, select};
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HOST, LOCATION, RETRY_AFTER, USER_AGENT,
 };
@@ -79,7 +81,8 @@ async fn exchange(
         ConnectError::Timeout(after) => FetchError::Timeout { after },
         error @ (ConnectError::Unreachable(_) | ConnectError::Tls(_) | ConnectError::Plaintext) => {
             FetchError::Unreachable {
-                reason: error.report().into(),
+                reason: error.to_string().into(),
+                detail: error.report().into(),
             }
         }
     })?;
@@ -110,14 +113,12 @@ async fn exchange(
             body: body.to_bytes(),
         })
     };
-    // The connection does the work while the answer is waited for, and ends with it.
-    tokio::select! {
-        biased;
-        answer = answer => answer,
-        ended = connection => match ended {
-            Ok(()) => Err(FetchError::Unreachable { reason: "the connection was closed before an answer".into() }),
-            Err(error) => Err(broken(&error)),
-        },
+    // The connection does the work while the answer is waited for. It may end first: then what it has read is still on
+    // its way, and if that is no answer, waiting for one says why.
+    let (answer, connection) = (pin!(answer), pin!(connection));
+    match select(answer, connection).await {
+        Either::Left((answer, _)) => answer,
+        Either::Right((_, answer)) => answer.await,
     }
 }
 
@@ -128,14 +129,15 @@ fn broken(error: &(dyn Error + 'static)) -> FetchError {
     {
         return FetchError::malformed("the answer is not HTTP");
     }
-    let mut reason = error.to_string();
+    let mut detail = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        reason = format!("{reason}: {error}");
+        detail = format!("{detail}: {error}");
         cause = error.source();
     }
     FetchError::Unreachable {
-        reason: reason.into(),
+        reason: "the connection broke off before there was an answer".into(),
+        detail: detail.into(),
     }
 }
 
@@ -171,6 +173,13 @@ impl Answer {
         }
     }
 
+    /// Whether its content is HTML: for people, so not from a token endpoint.
+    pub(super) fn is_page(&self) -> bool {
+        let kind = self.headers.get(CONTENT_TYPE);
+        kind.and_then(|kind| kind.as_bytes().get(..PAGE.len()))
+            .is_some_and(|start| start.eq_ignore_ascii_case(PAGE))
+    }
+
     /// `Retry-After` in seconds or as a date (RFC 9110 §10.2.3).
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
@@ -183,5 +192,9 @@ impl Answer {
     }
 }
 
+const PAGE: &[u8] = b"text/html";
 /// The most that is read of an answer.
 pub const MAX_ANSWER_BYTES: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+//! `pillion demo`: the real proxy and the real configuration, against stand-ins of the systems that it names.
+
+mod call;
+mod cast;
+mod scrape;
+mod story;
+mod tour;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
+
+use self::call::{Call, reachable};
+use self::cast::Cast;
+use self::story::Story;
+use self::tour::Tour;
+use super::check;
+use super::run::{Overlay, Running, StartError, start};
+use crate::config::file::File;
+use crate::config::reload;
+use crate::fake::{FakeError, Systems};
+
+/// Runs the tour, and stays up after it unless it is `once`.
+#[must_use]
+pub fn main(path: &Path, once: bool) -> ExitCode {
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return give_up(&DemoError::Start(StartError::Machine(error))),
+    };
+    runtime
+        .block_on(show(path, once))
+        .unwrap_or_else(|error| give_up(&error))
+}
+
+/// Why there is nothing to see.
+#[derive(Debug, thiserror::Error)]
+enum DemoError {
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("cannot set up the stand-ins: {0}")]
+    Fake(#[from] FakeError),
+}
+
+fn give_up(error: &DemoError) -> ExitCode {
+    if let DemoError::Start(StartError::Config(error)) = error {
+        return check::fail(error);
+    }
+    eprintln!("pillion: {error}");
+    ExitCode::FAILURE
+}
+
+async fn show(path: &Path, once: bool) -> Result<ExitCode, DemoError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Machine)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Machine)?;
+    tokio::select! {
+        code = play(path, once) => code,
+        // Asked to stop: the tour was not seen to its end.
+        _ = terminate.recv() => Ok(stopped(once)),
+        _ = interrupt.recv() => Ok(stopped(once)),
+    }
+}
+
+fn stopped(once: bool) -> ExitCode {
+    if once {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+async fn play(path: &Path, once: bool) -> Result<ExitCode, DemoError> {
+    let (file, report, _) = reload::read(path).map_err(StartError::Config)?;
+    if !report.is_empty() {
+        check::tell(&report);
+    }
+    let systems = Systems::start().await?;
+    let cast = Cast::of(&file, &systems);
+    let mut story = Story::begin();
+    introduce(&story, path, &cast, &systems);
+    let running = open(path, &file, &cast, &systems, &story)?;
+    let mut tour = Tour::new(&systems, &running, &cast);
+    tour.go(&mut story).await;
+    let good = story.end();
+    if once {
+        return Ok(if good {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        });
+    }
+    invite(&story, &running, &cast);
+    std::future::pending().await
+}
+
+fn introduce(story: &Story, path: &Path, cast: &Cast, systems: &Systems) {
+    story.heading(&format!(
+        "{}, unmodified, against stand-ins of the systems that it names",
+        path.display()
+    ));
+    for (host, address) in systems.resolve() {
+        if cast.hosts.contains(&host) {
+            story.line(&format!("stand-in   {host} is {address}"));
+        }
+    }
+    for reference in &cast.made_up {
+        story.line(&format!("made up    what should be in {reference}"));
+    }
+    for left_out in &cast.left_out {
+        story.line(&format!("left out   {left_out}"));
+    }
+}
+
+/// On the file's own addresses, or on free ports where one of them is taken.
+fn open(
+    path: &Path,
+    file: &File,
+    cast: &Cast,
+    systems: &Systems,
+    story: &Story,
+) -> Result<Running, StartError> {
+    let mut overlay = Overlay {
+        secrets: cast.secrets(),
+        resolve: systems
+            .resolve()
+            .into_iter()
+            .filter_map(|(authority, address)| {
+                let (host, port) = authority.rsplit_once(':')?;
+                Some(((host.to_owned(), port.parse().ok()?), address))
+            })
+            .collect(),
+        trust: vec![systems.authority.certificate_der()],
+        free_ports: false,
+    };
+    let running = match start(path, overlay.clone(), false) {
+        Err(error @ StartError::Listen { .. }) => {
+            story.line(&format!("free ports {error}"));
+            overlay.free_ports = true;
+            start(path, overlay, false)?
+        }
+        started => started?,
+    };
+    story.line(&format!(
+        "listening  {} for the app, {} for the SRE, {} routes",
+        joined(&running.addresses),
+        running.admin,
+        file.routes.len()
+    ));
+    Ok(running)
+}
+
+fn joined(addresses: &[SocketAddr]) -> String {
+    let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    addresses.join(" and ")
+}
+
+fn invite(story: &Story, running: &Running, cast: &Cast) {
+    story.heading("now you: everything stays up until Ctrl-C");
+    if let Some(&address) = running.addresses.first() {
+        for part in cast.parts() {
+            story.command(&part.reads().to_curl(reachable(address)));
+        }
+    }
+    let page = match cast.parts().count() {
+        0 | 1 => vec!["/status", "/metrics"],
+        _ => vec!["/metrics"],
+    };
+    for page in page {
+        story.command(&Call::get(page).to_curl(reachable(running.admin)));
+    }
+}

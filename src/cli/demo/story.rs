@@ -1,0 +1,126 @@
+//! What is told, and whether it was true.
+
+use std::fmt::Display;
+use std::io::{IsTerminal as _, Write as _};
+
+/// Tells the steps of the tour as they happen, and remembers which did not go as told.
+#[derive(Debug)]
+pub(super) struct Story {
+    coloured: bool,
+    told: usize,
+    failed: usize,
+}
+
+/// What was observed in one step.
+#[derive(Debug, Default)]
+pub(super) struct Facts(Vec<(bool, String)>);
+
+impl Facts {
+    /// Something was observed; `good` says whether it is what should have been.
+    pub(super) fn saw(&mut self, good: bool, fact: impl Into<String>) {
+        self.0.push((good, fact.into()));
+    }
+
+    /// A value was observed that can only be right or wrong.
+    pub(super) fn is<T: Copy + Display + PartialEq>(&mut self, what: &str, seen: T, right: T) {
+        if seen == right {
+            self.saw(true, format!("{what} {seen}"));
+        } else {
+            self.saw(false, format!("{what} {seen}, not {right}"));
+        }
+    }
+
+    fn good(&self) -> bool {
+        self.0.iter().all(|(good, _)| *good)
+    }
+}
+
+impl Story {
+    pub(super) fn begin() -> Self {
+        Self {
+            coloured: std::io::stdout().is_terminal(),
+            told: 0,
+            failed: 0,
+        }
+    }
+
+    pub(super) fn heading(&self, text: &str) {
+        self.put(&format!(
+            "{}pillion demo:{} {text}",
+            self.style("\x1b[1m"),
+            self.style(RESET)
+        ));
+    }
+
+    pub(super) fn line(&self, text: &str) {
+        self.put(&format!("  {text}"));
+    }
+
+    pub(super) fn command(&self, text: &str) {
+        self.put(&format!("  $ {text}"));
+    }
+
+    /// One step: what the app or the world did, and what was seen.
+    pub(super) fn step(&mut self, title: &str, facts: &Facts) {
+        self.told += 1;
+        let good = facts.good();
+        self.failed += usize::from(!good);
+        let mark = if good {
+            format!("{}ok    {}", self.style("\x1b[32m"), self.style(RESET))
+        } else {
+            format!("{}FAILED{}", self.style("\x1b[31m"), self.style(RESET))
+        };
+        self.put(&format!("{mark} {:>2}  {title}", self.told));
+        for (good, fact) in &facts.0 {
+            let bullet = if *good { "-" } else { "NOT AS TOLD:" };
+            self.put(&format!("             {bullet} {fact}"));
+        }
+    }
+
+    /// Sums up. True if there was something to tell and all of it went as told.
+    pub(super) fn end(&self) -> bool {
+        let Self { told, failed, .. } = self;
+        if *told == 0 {
+            self.line(
+                "nothing to show: no route of this file goes to a system that has a stand-in here",
+            );
+        } else if *failed == 0 {
+            self.put(&format!("{told} steps, all as told"));
+        } else {
+            self.put(&format!("{told} steps, {failed} of them NOT as told"));
+        }
+        *told > 0 && *failed == 0
+    }
+
+    fn style(&self, code: &'static str) -> &'static str {
+        if self.coloured { code } else { "" }
+    }
+
+    // Whoever stops reading does not make the tour fail.
+    #[expect(clippy::unused_self, reason = "where lines go is the story's business")]
+    fn put(&self, line: &str) {
+        writeln!(std::io::stdout().lock(), "{line}").ok();
+    }
+}
+
+const RESET: &str = "\x1b[0m";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_wrong_fact_makes_the_step_wrong() {
+        let mut facts = Facts::default();
+        facts.is("the app saw", 200, 200);
+        assert!(facts.good());
+        facts.is("the app saw", 401, 200);
+        assert!(!facts.good());
+        assert_eq!(facts.0[1].1, "the app saw 401, not 200");
+    }
+
+    #[test]
+    fn nothing_told_is_not_a_success() {
+        assert!(!Story::begin().end());
+    }
+}

@@ -1,0 +1,271 @@
+//! What [`Tokens`] promises, with a key that is changed under it; and once with a real token endpoint.
+
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+
+use http::HeaderValue;
+
+use super::*;
+use crate::fake::{IdentityProvider, Rules};
+use crate::net::connect::{Endpoint, EndpointSettings};
+use crate::provider::client_auth::{ClientAuth, ClientId};
+use crate::provider::exchange::Target;
+use crate::provider::oauth2::OAuth2;
+use crate::provider::secret::{SecretRef, Secrets};
+use crate::provider::static_key::StaticKey;
+use crate::provider::{Policy, Source};
+
+/// A place for a secret. Clones are the same place.
+#[derive(Clone)]
+struct Place(Arc<Mutex<String>>);
+
+impl Place {
+    fn with(secret: &str) -> Self {
+        Self(Arc::new(Mutex::new(secret.to_owned())))
+    }
+
+    fn put(&self, secret: &str) {
+        secret.clone_into(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn secrets(&self) -> Secrets {
+        let place = Arc::clone(&self.0);
+        Secrets::supplied(move |_| {
+            let place = place.lock().unwrap_or_else(PoisonError::into_inner);
+            Some(place.clone())
+        })
+    }
+}
+
+const POLICY: Policy = Policy {
+    timeout: Duration::from_secs(10),
+    token_wait: Duration::from_secs(10),
+    max_waiters: 1000,
+    max_entries: 1000,
+    max_lifetime: None,
+    warm: false,
+};
+
+fn tokens_of(source: Source, policy: Policy) -> Arc<Tokens> {
+    let provider = Provider {
+        name: "it".into(),
+        fingerprint: 0,
+        inputs: Vec::new(),
+        source,
+        policy,
+    };
+    Tokens::new(provider, Handle::current(), &Metrics::new(1).unwrap())
+}
+
+fn key_at(place: &Place, policy: Policy) -> Arc<Tokens> {
+    let source = StaticKey {
+        secret: SecretRef::Env("KEY".to_owned()),
+        secrets: place.secrets(),
+    };
+    tokens_of(Source::Static(source), policy)
+}
+
+async fn get(tokens: &Tokens) -> Result<Arc<Token>, TokenError> {
+    tokens.get(&Subject::default(), Instant::now()).await
+}
+
+async fn force(tokens: &Tokens) -> Result<Arc<Token>, TokenError> {
+    tokens.force(&Subject::default(), Instant::now()).await
+}
+
+fn reject(tokens: &Tokens, refused: &Arc<Token>) -> Rejected {
+    tokens.reject(&Subject::default(), refused, Instant::now())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rotated_key_is_in_use_after_a_minute() {
+    let place = Place::with("old");
+    let tokens = key_at(&place, POLICY);
+    assert!(!tokens.has_had_token());
+    assert_eq!(get(&tokens).await.unwrap().secret().reveal(), "old");
+    assert!(tokens.has_had_token());
+    place.put("new");
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    assert_eq!(get(&tokens).await.unwrap().secret().reveal(), "old");
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(get(&tokens).await.unwrap().bearer(), "Bearer new");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rotated_key_is_in_use_after_a_401() {
+    let place = Place::with("old");
+    let tokens = key_at(&place, POLICY);
+    let old = get(&tokens).await.unwrap();
+    place.put("new");
+    let Rejected::Renewing(flight) = reject(&tokens, &old) else {
+        panic!("nothing else is under way");
+    };
+    let renewed = tokens.renewed(&Subject::default(), flight, &old).await;
+    assert_eq!(renewed.unwrap().secret().reveal(), "new");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_key_after_a_401_is_no_reason_for_a_replay() {
+    let tokens = key_at(&Place::with("key"), POLICY);
+    let key = get(&tokens).await.unwrap();
+    let Rejected::Renewing(flight) = reject(&tokens, &key) else {
+        panic!("nothing else is under way");
+    };
+    let renewed = tokens.renewed(&Subject::default(), flight, &key).await;
+    assert!(renewed.is_none());
+    assert!(matches!(reject(&tokens, &key), Rejected::Guarded));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_waits_no_longer_than_its_policy_says() {
+    let policy = Policy {
+        token_wait: Duration::from_millis(200),
+        ..POLICY
+    };
+    let tokens = key_at(&Place::with("key"), policy);
+    get(&tokens).await.unwrap();
+    // The next attempt begins a second after the first.
+    let began = Instant::now();
+    let error = force(&tokens).await.unwrap_err();
+    assert_eq!(error.to_string(), "no token within 200ms");
+    assert_eq!(began.elapsed(), policy.token_wait);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_in_vain_for_a_better_token_gets_the_old_one() {
+    let policy = Policy {
+        token_wait: Duration::from_millis(200),
+        ..POLICY
+    };
+    let tokens = key_at(&Place::with("key"), policy);
+    let old = get(&tokens).await.unwrap();
+    assert!(matches!(reject(&tokens, &old), Rejected::Renewing(_)));
+    assert!(Arc::ptr_eq(&get(&tokens).await.unwrap(), &old));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_requests_wait_than_there_are_places() {
+    let policy = Policy {
+        max_waiters: 1,
+        ..POLICY
+    };
+    let tokens = key_at(&Place::with("key"), policy);
+    get(&tokens).await.unwrap();
+    let (first, second) = tokio::join!(force(&tokens), force(&tokens));
+    assert!(first.is_ok());
+    assert!(matches!(second, Err(TokenError::TooManyWaiters)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_is_not_there_is_named_and_picked_up_when_it_is() {
+    let place = Place::with("");
+    let tokens = key_at(&place, POLICY);
+    let error = get(&tokens).await.unwrap_err();
+    assert_eq!(error.to_string(), "environment variable KEY is empty");
+    for _ in 0..100 {
+        let _ = force(&tokens).await;
+    }
+    place.put("key");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(get(&tokens).await.is_ok(), "at once, whatever the back-off");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_warm_token_is_fetched_without_anybody_asking() {
+    let place = Place::with("old");
+    let tokens = key_at(&place, POLICY);
+    tokens.keep_warm();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert!(tokens.has_had_token());
+    place.put("new");
+    tokio::time::sleep(Duration::from_secs(63)).await;
+    let now = Instant::now();
+    let warm = tokens.slots.own().fresh(now).unwrap();
+    assert_eq!(warm.secret().reveal(), "new");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_status_tells_everything_but_the_token() {
+    let tokens = key_at(&Place::with("CNRY"), POLICY);
+    get(&tokens).await.unwrap();
+    let status = tokens.status(&RandomState::new(), Instant::now());
+    let status = serde_json::to_string(&status).unwrap();
+    assert!(
+        status.contains(r#""state":"fresh","generation":1"#),
+        "{status}"
+    );
+    assert!(!status.contains("CNRY"));
+}
+
+fn client_at(address: SocketAddr, place: &Place) -> Arc<Tokens> {
+    let endpoint = Endpoint::new(EndpointSettings {
+        fingerprint: 0,
+        host: address.ip().to_string(),
+        port: address.port(),
+        tls: None,
+        resolved: None,
+        allow_plaintext: false,
+        connect_timeout: Duration::from_secs(10),
+    });
+    let source = OAuth2 {
+        token_endpoint: Target {
+            endpoint: endpoint.unwrap(),
+            host: HeaderValue::from_str(&address.to_string()).unwrap(),
+            path: "/token".to_owned(),
+        },
+        client_auth: ClientAuth::Basic {
+            id: ClientId::Literal("id".to_owned()),
+            secret: SecretRef::Env("SECRET".to_owned()),
+        },
+        scope: Vec::new(),
+        params: Vec::new(),
+        after: Duration::from_mins(5),
+        secrets: place.secrets(),
+    };
+    tokens_of(Source::OAuth2(source), POLICY)
+}
+
+// A real clock: there are sockets.
+#[tokio::test]
+async fn a_corrected_client_secret_is_tried_at_once() {
+    let rules = Rules::by_the_book("id", "right");
+    let provider = IdentityProvider::start(None, rules).await.unwrap();
+    let place = Place::with("wrong");
+    let tokens = client_at(provider.server().address(), &place);
+    let error = get(&tokens).await.unwrap_err();
+    assert!(matches!(
+        error,
+        TokenError::Fetch(FetchError::Refused { .. })
+    ));
+    place.put("right");
+    assert!(get(&tokens).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_wrong_client_secret_is_not_tried_again() {
+    let rules = Rules::by_the_book("id", "right");
+    let provider = IdentityProvider::start(None, rules).await.unwrap();
+    let tokens = client_at(provider.server().address(), &Place::with("wrong"));
+    for _ in 0..100 {
+        assert!(get(&tokens).await.is_err());
+    }
+    assert_eq!(provider.server().requests(), 1);
+}
+
+#[tokio::test]
+async fn what_the_system_says_of_a_connection_is_for_the_log_and_not_for_the_app() {
+    let provider = IdentityProvider::start(None, Rules::by_the_book("id", "secret"))
+        .await
+        .unwrap();
+    let address = provider.server().address();
+    drop(provider);
+    let tokens = client_at(address, &Place::with("secret"));
+    let Err(TokenError::Fetch(error)) = get(&tokens).await else {
+        panic!("nobody listens");
+    };
+    assert_eq!(
+        error.to_string(),
+        "the provider cannot be reached: cannot connect"
+    );
+    assert!(error.report().len() > error.to_string().len());
+}

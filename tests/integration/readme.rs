@@ -1,0 +1,145 @@
+//! README.md says only what is true: its TOML can be read, and its commands say what it says.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use pillion::config;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// A fenced block: what stands behind the fence, its text, and its first line in the file.
+struct Block {
+    kind: String,
+    text: String,
+    line: usize,
+}
+
+fn blocks() -> Vec<Block> {
+    let readme = std::fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
+    let mut blocks = Vec::new();
+    let mut open: Option<Block> = None;
+    for (number, line) in readme.lines().enumerate() {
+        match (line.strip_prefix("```"), &mut open) {
+            (Some(kind), None) => {
+                open = Some(Block {
+                    kind: kind.to_owned(),
+                    text: String::new(),
+                    line: number + 2,
+                });
+            }
+            (Some(_), Some(_)) => blocks.extend(open.take()),
+            (None, Some(block)) => block.text.extend([line, "\n"]),
+            (None, None) => {}
+        }
+    }
+    assert!(open.is_none(), "a block is not closed");
+    blocks
+}
+
+#[test]
+fn every_toml_block_is_a_configuration_without_a_mistake() {
+    let blocks = blocks();
+    let toml: Vec<_> = blocks.iter().filter(|it| it.kind == "toml").collect();
+    assert!(toml.len() >= 2);
+    for block in toml {
+        let (Ok((_, report)) | Err(report)) = config::read("README.md", &block.text);
+        assert!(
+            report.is_empty(),
+            "line {}:\n{}",
+            block.line,
+            report.to_plain()
+        );
+    }
+}
+
+#[test]
+fn the_first_configuration_has_twelve_lines() {
+    let first = blocks().into_iter().find(|it| it.kind == "toml").unwrap();
+    assert_eq!(first.text.lines().count(), 12);
+}
+
+#[test]
+fn every_command_does_what_its_console_block_shows() {
+    let blocks = blocks();
+    let consoles: Vec<_> = blocks
+        .iter()
+        .filter_map(|block| Some((block, block.kind.strip_prefix("console")?)))
+        .collect();
+    assert!(!consoles.is_empty());
+    for (block, options) in consoles {
+        let code = options.trim().strip_prefix("exit=").unwrap_or("0");
+        let (command, shown) = block.text.split_once('\n').unwrap();
+        let Some(arguments) = command.strip_prefix("$ pillion ") else {
+            panic!(
+                "line {}: only pillion can be run here: {command}",
+                block.line
+            );
+        };
+        let output = run(arguments);
+        let told = text(&output.stdout) + &text(&output.stderr);
+        assert_eq!(output.status.code().unwrap().to_string(), code, "{told}");
+        let shown: Vec<&str> = shown.lines().collect();
+        let told_lines: Vec<&str> = told.lines().collect();
+        assert!(
+            all_match(&shown, &told_lines),
+            "line {}: `{command}` says\n{told}",
+            block.line
+        );
+    }
+}
+
+#[test]
+fn every_command_of_the_table_is_one() {
+    for command in ["run", "check", "demo"] {
+        let help = run(&format!("{command} --help"));
+        assert!(help.status.success(), "{command}");
+        assert!(text(&help.stdout).contains("Examples:"), "{command}");
+    }
+}
+
+fn run(arguments: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_pillion"))
+        .args(arguments.split_whitespace())
+        .current_dir(ROOT)
+        .env_remove("PILLION_CONFIG")
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// A line of `...` stands for any lines, `...` within a line for any text.
+fn all_match(shown: &[&str], told: &[&str]) -> bool {
+    match (shown, told) {
+        ([], []) => true,
+        (["...", rest @ ..], _) => {
+            (0..=told.len()).any(|skipped| all_match(rest, &told[skipped..]))
+        }
+        ([first, shown @ ..], [line, told @ ..]) => {
+            line_matches(first, line) && all_match(shown, told)
+        }
+        _ => false,
+    }
+}
+
+fn line_matches(shown: &str, told: &str) -> bool {
+    match shown.split_once("...") {
+        None => shown == told,
+        Some((before, rest)) => told.strip_prefix(before).is_some_and(|told| {
+            told.char_indices()
+                .map(|(start, _)| start)
+                .chain([told.len()])
+                .any(|start| line_matches(rest, &told[start..]))
+        }),
+    }
+}
+
+#[test]
+fn dots_stand_for_what_is_left_out() {
+    assert!(all_match(&["a", "...", "c"], &["a", "b", "b", "c"]));
+    assert!(all_match(&["a ... c...", "..."], &["a b c"]));
+    assert!(!all_match(&["a", "c"], &["a", "b", "c"]));
+    assert!(!all_match(&["a ... c"], &["a b"]));
+}
