@@ -16,12 +16,12 @@ const LAST: &str = "pillion_config_last_reload_successful";
 
 #[tokio::test]
 async fn a_changed_file_is_live_within_a_second_however_it_changes() {
-    let ways: [(&str, fn(&Stage, &str)); 3] = [
+    let ways: [(&str, Change); 3] = [
         ("written over", |stage, text| {
             stage.directory.write("proxy.toml", text);
         }),
         ("renamed over", |stage, text| {
-            stage.directory.replace("proxy.toml", text)
+            stage.directory.replace("proxy.toml", text);
         }),
         ("written over and asked for", |stage, text| {
             stage.directory.write("proxy.toml", text);
@@ -192,6 +192,8 @@ async fn no_request_fails_during_fifty_reloads() {
     assert!(counts.iter().all(|count| *count > 50), "{counts:?}");
     assert_eq!(stage.identity_provider.fetches(), 1);
 }
+
+type Change = fn(&Stage, &str);
 
 fn moved_to(stage: &Stage, path: &str) -> String {
     stage
