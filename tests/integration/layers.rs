@@ -98,7 +98,6 @@ fn there_is_no_lock_but_these() {
             "metrics.rs",
             "proxy/upstream.rs",
             "token/cache/",
-            "token/tests.rs",
         ],
     );
 }
