@@ -97,7 +97,7 @@ fn there_is_no_lock_but_these() {
             "fake/locked.rs",
             "metrics.rs",
             "proxy/upstream.rs",
-            "token/cache/mod.rs",
+            "token/cache/",
         ],
     );
 }
