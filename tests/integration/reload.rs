@@ -112,7 +112,7 @@ async fn a_provider_that_changed_gets_a_new_token_and_others_keep_theirs() {
         .replace("[provider.idp]", "[provider.idp]\nscope = [\"write\"]");
     stage.directory.replace("proxy.toml", &scoped);
     stage.running.config.reload();
-    stage.expect_metric(GOOD, 1.0).await;
+    stage.until_metric(GOOD, |loaded| loaded >= 1.0).await;
     stage.get("/api/").await.expect_ok();
     stage.get("/other/").await.expect_ok();
     assert_eq!(stage.identity_provider.fetches(), 2);
@@ -135,7 +135,7 @@ async fn a_route_that_is_gone_is_gone_from_the_metrics() {
     let renamed = stage.config.replace("name = \"old\"", "name = \"new\"");
     stage.directory.replace("proxy.toml", &renamed);
     stage.running.config.reload();
-    stage.expect_metric(GOOD, 1.0).await;
+    stage.until_metric(GOOD, |loaded| loaded >= 1.0).await;
     stage.get("/old/").await.expect_ok();
     stage
         .expect_metric(
