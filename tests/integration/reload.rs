@@ -16,12 +16,13 @@ const LAST: &str = "pillion_config_last_reload_successful";
 
 #[tokio::test]
 async fn a_changed_file_is_live_within_a_second_however_it_changes() {
-    let ways: [(&str, fn(&Stage, &str)); 3] = [
+    type Change = fn(&Stage, &str);
+    let ways: [(&str, Change); 3] = [
         ("written over", |stage, text| {
             stage.directory.write("proxy.toml", text);
         }),
         ("renamed over", |stage, text| {
-            stage.directory.replace("proxy.toml", text)
+            stage.directory.replace("proxy.toml", text);
         }),
         ("written over and asked for", |stage, text| {
             stage.directory.write("proxy.toml", text);

@@ -20,7 +20,7 @@ pub(crate) use self::client::{
     Body, Client, Reply, Wire, chunked, full, read_answer, request, within,
 };
 pub(crate) use self::directory::Directory;
-pub(crate) use self::raw::{Peer, Raw};
+pub(crate) use self::raw::Raw;
 
 /// The secret of the one client.
 pub(crate) const SECRET: &str = "CNRY-client-secret-5f0c";
