@@ -16,7 +16,6 @@ const LAST: &str = "pillion_config_last_reload_successful";
 
 #[tokio::test]
 async fn a_changed_file_is_live_within_a_second_however_it_changes() {
-    type Change = fn(&Stage, &str);
     let ways: [(&str, Change); 3] = [
         ("written over", |stage, text| {
             stage.directory.write("proxy.toml", text);
@@ -113,7 +112,7 @@ async fn a_provider_that_changed_gets_a_new_token_and_others_keep_theirs() {
         .replace("[provider.idp]", "[provider.idp]\nscope = [\"write\"]");
     stage.directory.replace("proxy.toml", &scoped);
     stage.running.config.reload();
-    stage.expect_metric(GOOD, 1.0).await;
+    stage.until_metric(GOOD, |loaded| loaded >= 1.0).await;
     stage.get("/api/").await.expect_ok();
     stage.get("/other/").await.expect_ok();
     assert_eq!(stage.identity_provider.fetches(), 2);
@@ -136,7 +135,7 @@ async fn a_route_that_is_gone_is_gone_from_the_metrics() {
     let renamed = stage.config.replace("name = \"old\"", "name = \"new\"");
     stage.directory.replace("proxy.toml", &renamed);
     stage.running.config.reload();
-    stage.expect_metric(GOOD, 1.0).await;
+    stage.until_metric(GOOD, |loaded| loaded >= 1.0).await;
     stage.get("/old/").await.expect_ok();
     stage
         .expect_metric(
@@ -193,6 +192,8 @@ async fn no_request_fails_during_fifty_reloads() {
     assert!(counts.iter().all(|count| *count > 50), "{counts:?}");
     assert_eq!(stage.identity_provider.fetches(), 1);
 }
+
+type Change = fn(&Stage, &str);
 
 fn moved_to(stage: &Stage, path: &str) -> String {
     stage
