@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::join_all;
-use http::Method;
+use http::{Method, Request};
+use http_body_util::Full;
 use pillion::cli::run::{self, Overlay, StartError};
 use pillion::config::reload::LoadError;
 use pillion::fake::{Authority, Fault, Upstream};
+use pillion::net::connect::{Endpoint, EndpointSettings, Transport};
+use pillion::net::tls::{TlsClients, TlsSettings};
+use rustls::HandshakeKind;
 use tokio::time::sleep;
 
 use crate::stage::{Directory, Raw, Stage, full, request};
@@ -319,4 +324,53 @@ async fn plaintext_to_elsewhere_is_refused_in_the_file() {
             Err(StartError::Config(LoadError::Mistakes(_)))
         ));
     }
+}
+
+#[tokio::test]
+async fn a_second_connection_resumes_the_session_of_the_first() {
+    let authority = Authority::new().unwrap();
+    let tls = authority.server_config(&["api.example"]).unwrap();
+    let upstream = Upstream::open(Some(tls)).await.unwrap();
+    let clients = TlsClients::new(&[authority.certificate_der()]);
+    let config = clients.configure(&TlsSettings::default()).unwrap();
+    let endpoint = Endpoint::new(EndpointSettings {
+        fingerprint: 0,
+        host: "api.example".to_owned(),
+        port: 443,
+        tls: Some(config),
+        resolved: Some(upstream.address()),
+        allow_plaintext: false,
+        connect_timeout: Duration::from_secs(5),
+    })
+    .unwrap();
+
+    let first = endpoint.connect().await.unwrap();
+    assert_eq!(
+        handshake(&first),
+        (HandshakeKind::Full, b"http/1.1".to_vec())
+    );
+    // The ticket comes with the first answer.
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(first).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = Request::get("/status/204").header("host", "api.example");
+    let request = request.body(Full::<Bytes>::default()).unwrap();
+    assert_eq!(sender.send_request(request).await.unwrap().status(), 204);
+    drop(sender);
+    connection.await.unwrap().unwrap();
+
+    let second = endpoint.connect().await.unwrap();
+    assert_eq!(
+        handshake(&second),
+        (HandshakeKind::Resumed, b"http/1.1".to_vec())
+    );
+}
+
+/// How a handshake went, and the protocol that it agreed on.
+fn handshake(transport: &Transport) -> (HandshakeKind, Vec<u8>) {
+    let Transport::Tls(stream) = transport else {
+        panic!("plaintext");
+    };
+    let (_, session) = stream.inner().get_ref();
+    let protocol = session.alpn_protocol().unwrap().to_vec();
+    (session.handshake_kind().unwrap(), protocol)
 }
