@@ -306,6 +306,9 @@ async fn a_refusal_in_the_middle_of_a_big_upload_comes_through_with_its_body() {
     assert!(answer.ends_with("\r\n\r\nmine"), "{answer}");
     upload.abort();
     stage.get("/api/next").await.expect_status(204);
+    stage
+        .until(|stage| stage.running.metrics.requests_in_flight() == 0)
+        .await;
     assert_eq!(stage.identity_provider.fetches(), 2);
     assert_eq!(upstream.requests(), 2);
     expect_action(&stage, "not_replayable", 1).await;
