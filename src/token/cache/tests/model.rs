@@ -50,12 +50,12 @@ fn answer() -> impl Strategy<Value = Answer> {
 
 /// What has been handed out, and what has gone wrong.
 #[derive(Clone, Default)]
-struct Seen(Arc<Mutex<Sightings>>);
+struct Seen(Arc<Mutex<Log>>);
 
-type Sightings = (Vec<Arc<Token>>, Vec<String>);
+type Log = (Vec<Arc<Token>>, Vec<String>);
 
 impl Seen {
-    fn lock(&self) -> MutexGuard<'_, Sightings> {
+    fn lock(&self) -> MutexGuard<'_, Log> {
         self.0.lock().unwrap()
     }
 
