@@ -10,3 +10,6 @@
 mod check;
 mod demo;
 mod readme;
+mod stage;
+mod tokens;
+mod unauthorized;
