@@ -4,10 +4,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::Uri;
 
+use super::carried;
 use super::file::template::references;
 use super::file::{
     Draft, File, OAuth2File, PathPattern, PathSegment, ProviderFile, RouteFile, SourceFile,
 };
+use super::hand_out;
 use super::report::{Diagnostic, Report};
 use super::span::Spanned;
 use super::suggest::did_you_mean;
@@ -23,6 +25,7 @@ pub(super) fn check(draft: &Draft, report: &mut Report) {
             token_endpoint_is_encrypted(oauth2, file, report);
         }
     }
+    hand_out::a_parent_is_not_handed_out(file, report);
     for (index, route) in file.routes.iter().enumerate() {
         let earlier = file.routes.get(..index).unwrap_or_default();
         name_is_new(route, earlier, report);
@@ -32,27 +35,35 @@ pub(super) fn check(draft: &Draft, report: &mut Report) {
         what_is_set_is_not_removed(route, report);
         upstream_is_encrypted(route, file, report);
         let declared = draft.declared.as_deref();
+        if let Some(declared) = declared {
+            carried::other_providers_exist(route, declared, report);
+        }
         if let Some(declared) = declared.filter(|it| !it.contains(&route.provider.value)) {
             provider_is_unknown(route, declared, report);
         } else if let Some(provider) = provider_of(route, file) {
             inputs_are_supplied(route, provider, report);
-            inputs_are_used(route, provider, report);
+            carried::inputs_of_others_are_supplied(route, file, report);
+            inputs_are_used(route, file, report);
             scope_has_a_meaning(route, provider, report);
+            carried::fields_exist(route, provider, report);
+            carried::there_is_a_parent(route, file, report);
+            hand_out::provider_agrees(route, provider, report);
         }
     }
     // With a mistake elsewhere, what nothing uses is mostly what the mistake has missed.
     if !report.has_errors() {
         providers_are_used(file, report);
+        hand_out::permission_is_used(file, report);
         resolve_is_used(file, report);
     }
 }
 
-fn provider_of<'a>(route: &RouteFile, file: &'a File) -> Option<&'a ProviderFile> {
+pub(super) fn provider_of<'a>(route: &RouteFile, file: &'a File) -> Option<&'a ProviderFile> {
     let named = |provider: &&ProviderFile| provider.name.value == route.provider.value;
     file.providers.iter().find(named)
 }
 
-fn inputs_of(provider: &ProviderFile) -> &[Spanned<String>] {
+pub(super) fn inputs_of(provider: &ProviderFile) -> &[Spanned<String>] {
     match &provider.source {
         SourceFile::OAuth2(oauth2) => &oauth2.inputs,
         SourceFile::Static(_) => &[],
@@ -137,9 +148,12 @@ fn token_endpoint_is_encrypted(oauth2: &OAuth2File, file: &File, report: &mut Re
 }
 
 fn upstream_is_encrypted(route: &RouteFile, file: &File, report: &mut Report) {
-    if is_plaintext(&route.upstream, file) && !route.allow_plaintext {
+    let Some(upstream) = &route.upstream else {
+        return;
+    };
+    if is_plaintext(upstream, file) && !route.allow_plaintext {
         report.push(
-            Diagnostic::error("the token would travel unencrypted", route.upstream.span.clone())
+            Diagnostic::error("the token would travel unencrypted", upstream.span.clone())
                 .hint("write `https://`, or `allow_plaintext = true` beside it if the network may read the token"),
         );
     }
@@ -284,7 +298,7 @@ fn provider_is_unknown(route: &RouteFile, declared: &[String], report: &mut Repo
     );
 }
 
-fn inputs_are_supplied(route: &RouteFile, provider: &ProviderFile, report: &mut Report) {
+pub(super) fn inputs_are_supplied(route: &RouteFile, provider: &ProviderFile, report: &mut Report) {
     for input in inputs_of(provider) {
         if route
             .inputs
@@ -305,8 +319,8 @@ fn inputs_are_supplied(route: &RouteFile, provider: &ProviderFile, report: &mut 
     }
 }
 
-fn inputs_are_used(route: &RouteFile, provider: &ProviderFile, report: &mut Report) {
-    let wanted = inputs_of(provider);
+fn inputs_are_used(route: &RouteFile, file: &File, report: &mut Report) {
+    let wanted = carried::wanted_inputs(route, file);
     for (name, _) in &route.inputs {
         let in_header =
             |it: &Reference| matches!(it, Reference::Input(used) if *used == name.value);
@@ -320,7 +334,8 @@ fn inputs_are_used(route: &RouteFile, provider: &ProviderFile, report: &mut Repo
         }
         let message = format!("nothing uses the input `{}`", name.value);
         let diagnostic = Diagnostic::error(message, name.span.clone());
-        report.push(match did_you_mean(name, names(wanted)) {
+        let candidates = wanted.iter().map(|input| input.value.as_str());
+        report.push(match did_you_mean(name, candidates) {
             Some(meant) => diagnostic.hint(format!("did you mean `{meant}`?")),
             None => diagnostic.hint(format!(
                 "leave it out, or use it: `{{input.{}}}` in a header, or in `inputs` of the provider",
@@ -346,7 +361,7 @@ fn providers_are_used(file: &File, report: &mut Report) {
         if !file
             .routes
             .iter()
-            .any(|route| route.provider.value == name.value)
+            .any(|route| carried::carries(route, name))
         {
             report.push(
                 Diagnostic::warning(
@@ -370,7 +385,11 @@ fn resolve_is_used(file: &File, report: &mut Report) {
             SourceFile::OAuth2(oauth2) => Some(&oauth2.token_endpoint.value),
             SourceFile::Static(_) => None,
         });
-    let upstreams = file.routes.iter().map(|route| &route.upstream.value);
+    let upstreams = file
+        .routes
+        .iter()
+        .filter_map(|route| route.upstream.as_ref());
+    let upstreams = upstreams.map(|upstream| &upstream.value);
     let places: Vec<_> = endpoints.chain(upstreams).map(place_of).collect();
     for line in &file.resolve {
         if places.contains(&line.host.value) {

@@ -1,8 +1,10 @@
 //! What the user wrote, and every mistake in it.
 
+mod carried;
 mod check;
 pub mod compile;
 pub mod file;
+mod hand_out;
 mod mask;
 pub mod reload;
 pub mod report;

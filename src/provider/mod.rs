@@ -6,6 +6,7 @@ pub mod client_auth;
 pub mod exchange;
 pub mod extract;
 pub mod oauth2;
+pub mod pointer;
 pub mod secret;
 pub mod static_key;
 pub mod template;

@@ -1,16 +1,19 @@
 //! Which route a request takes.
 
 use std::borrow::Cow;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::Method;
+use http::{HeaderMap, Method};
 
 use super::attach::Attach;
 use super::inputs::InputRule;
 use super::problem::ProxyError;
 use super::target::{self, Target};
 use super::upstream::Upstream;
+use super::verdict::{MissingScopes, Rules};
 use crate::metrics::RouteMetrics;
 use crate::token::Tokens;
 
@@ -27,16 +30,68 @@ pub struct Route {
     pub subject: Vec<usize>,
     /// Whose tokens go on the request.
     pub tokens: Arc<Tokens>,
-    /// What is written on the request, and what is taken off.
-    pub attach: Attach,
-    /// Where the request goes.
-    pub upstream: Upstream,
-    /// The largest body kept for a replay, in bytes. `None`: nothing is ever replayed.
-    pub replay_limit: Option<usize>,
-    /// How long its upstream may take.
-    pub timeouts: Timeouts,
+    /// What is done with the token.
+    pub destination: Destination,
     /// What it counts.
     pub metrics: Arc<RouteMetrics>,
+}
+
+/// What a route does with a token.
+#[derive(Debug)]
+pub enum Destination {
+    /// It goes on the request, and the request to an upstream.
+    Upstream(Box<Onward>),
+    /// It is the answer.
+    HandOut,
+}
+
+/// How a request goes on, and what becomes of its answer.
+#[derive(Debug)]
+pub struct Onward {
+    /// Where the request goes.
+    pub upstream: Upstream,
+    /// What is written on the request, and what is taken off.
+    pub attach: Attach,
+    /// Further providers whose tokens are written on it.
+    pub others: Vec<OtherProvider>,
+    /// Which answers say that the token is no good.
+    pub unauthorized: Rules,
+    /// The scopes that an upstream last missed, as a hash: each is told once, not at every request.
+    pub missed_scopes: AtomicU64,
+    /// The largest body kept for a replay, in bytes. `None`: nothing is ever replayed.
+    pub replay_limit: Option<usize>,
+    /// How long the upstream may take.
+    pub timeouts: Timeouts,
+}
+
+/// A provider besides the route's own.
+#[derive(Debug)]
+pub struct OtherProvider {
+    /// Its tokens.
+    pub tokens: Arc<Tokens>,
+    /// Which of the route's inputs make up its subject, in its order.
+    pub subject: Vec<usize>,
+}
+
+impl Route {
+    /// Removes from trailers what the route sets.
+    pub fn strip_trailers(&self, trailers: &mut HeaderMap) {
+        if let Destination::Upstream(onward) = &self.destination {
+            onward.attach.strip_trailers(trailers);
+        }
+    }
+
+    /// Whether these scopes are not the ones that were last missed.
+    #[must_use]
+    pub fn misses_for_the_first_time(&self, scopes: &MissingScopes) -> bool {
+        let Destination::Upstream(onward) = &self.destination else {
+            return false;
+        };
+        let mut hasher = DefaultHasher::new();
+        scopes.as_str().hash(&mut hasher);
+        let digest = hasher.finish();
+        onward.missed_scopes.swap(digest, Ordering::Relaxed) != digest
+    }
 }
 
 /// Time limits towards an upstream.

@@ -1,10 +1,12 @@
 //! The life of a token: fresh, due, expired.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use http::HeaderValue;
+use serde_json::Value;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
@@ -19,6 +21,7 @@ pub struct Token {
     generation: u64,
     doubted: bool,
     life: Life,
+    fields: Vec<(String, Value)>,
     accepted: AtomicBool,
     rejected: AtomicBool,
 }
@@ -56,6 +59,7 @@ impl Token {
             generation,
             doubted: reason == FetchReason::Unauthorized,
             life,
+            fields: Vec::new(),
             accepted: AtomicBool::new(false),
             rejected: AtomicBool::new(false),
         })
@@ -71,6 +75,29 @@ impl Token {
     #[must_use]
     pub const fn secret(&self) -> &Secret {
         &self.secret
+    }
+
+    /// The same token with further members of the answer that brought it.
+    #[must_use]
+    pub fn with_fields(mut self, fields: Vec<(String, Value)>) -> Self {
+        self.fields = fields;
+        self
+    }
+
+    /// Further members of the answer that brought it, by the names that the configuration gives them.
+    #[must_use]
+    pub fn fields(&self) -> &[(String, Value)] {
+        &self.fields
+    }
+
+    /// One of them as text: what stands in a field.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<Cow<'_, str>> {
+        let (_, value) = self.fields.iter().find(|(known, _)| known == name)?;
+        Some(match value {
+            Value::String(text) => Cow::Borrowed(text),
+            other => Cow::Owned(other.to_string()),
+        })
     }
 
     /// Counts up with every token of the same subject.

@@ -1,5 +1,7 @@
 //! The mirror of `proxy.toml`: what the user wrote, in types, with the place of everything that can be pointed at.
 
+mod fields;
+mod hand_out;
 mod names;
 mod network;
 mod path;
@@ -12,6 +14,7 @@ mod secret;
 pub(super) mod template;
 mod tls;
 mod toml_text;
+mod unauthorized;
 mod unit;
 mod url;
 mod value;
@@ -21,6 +24,7 @@ pub use process::{AdminFile, LimitsFile, ListenFile, LogFile, LogFormat, Resolve
 pub use provider::{ClientAuth, ClientId, OAuth2File, ProviderFile, SourceFile, StaticFile};
 pub use route::{OnConflict, Replay, RouteFile, TimeoutsFile};
 pub use tls::{TlsClientFile, TlsFile};
+pub use unauthorized::{ConditionFile, RuleFile};
 
 use toml::de::DeValue;
 

@@ -320,7 +320,10 @@ impl Slot {
         let generation = state.generation + 1;
         let previous = self.current.load_full();
         let token = granted
-            .and_then(|(grant, life)| Token::new(grant.token, generation, reason, life))
+            .and_then(|(grant, life)| {
+                let token = Token::new(grant.token, generation, reason, life)?;
+                Ok(token.with_fields(grant.fields))
+            })
             .map(|token| Arc::new(token.after(previous.as_deref())));
         match &token {
             Ok(token) => {
