@@ -22,7 +22,8 @@ pub struct Peekable<B: Body> {
 
 enum End<E> {
     Whole,
-    Broken(Option<E>),
+    /// With whether the reader has been given the time to pass on what came before.
+    Broken(Option<E>, bool),
 }
 
 // Nothing in it is pinned by it.
@@ -60,7 +61,7 @@ where
                     self.seen_bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
                     self.seen.push_back(frame);
                 }
-                Some(Err(error)) => self.end = Some(End::Broken(Some(error))),
+                Some(Err(error)) => self.end = Some(End::Broken(Some(error), false)),
                 None => self.end = Some(End::Whole),
             }
         }
@@ -108,7 +109,13 @@ where
         match &mut this.end {
             None => Pin::new(&mut this.rest).poll_frame(cx),
             Some(End::Whole) => Poll::Ready(None),
-            Some(End::Broken(error)) => Poll::Ready(error.take().map(Err)),
+            Some(End::Broken(_, has_paused @ false)) => {
+                // hyper drops what it has not yet written when a body breaks off, and here all of it came at once.
+                *has_paused = true;
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Some(End::Broken(error, true)) => Poll::Ready(error.take().map(Err)),
         }
     }
 
@@ -116,7 +123,7 @@ where
         let rest_is_over = match &self.end {
             None => self.rest.is_end_stream(),
             Some(End::Whole) => true,
-            Some(End::Broken(error)) => error.is_none(),
+            Some(End::Broken(error, _)) => error.is_none(),
         };
         self.seen.is_empty() && rest_is_over
     }

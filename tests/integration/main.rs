@@ -9,7 +9,10 @@
 
 mod check;
 mod demo;
+mod hand_out;
 mod readme;
+mod several_tokens;
 mod stage;
 mod tokens;
 mod unauthorized;
+mod unauthorized_rules;
