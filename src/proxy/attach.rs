@@ -11,6 +11,7 @@ use http::header::{
     TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::Value as Json;
 
 use super::inputs::{InputRule, Inputs, RequestPart};
 use super::problem::ProxyError;
@@ -251,10 +252,11 @@ impl Carried {
                 // Resolved when compiled: there is one.
                 None => Cow::Borrowed(""),
             },
-            Value::Field(name) => self
-                .own
-                .field(name)
-                .ok_or_else(|| Unfilled::NoField(name.clone()))?,
+            Value::Field(name) => match self.own.field(name) {
+                Some(Json::String(text)) => Cow::Borrowed(text),
+                Some(other) => Cow::Owned(other.to_string()),
+                None => return Err(Unfilled::NoField(name.clone())),
+            },
             Value::Input(index) => Cow::Borrowed(inputs.get(*index)),
         })
     }

@@ -1,6 +1,5 @@
 //! The life of a token: fresh, due, expired.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -90,14 +89,13 @@ impl Token {
         &self.fields
     }
 
-    /// One of them as text: what stands in a field.
+    /// One of them.
     #[must_use]
-    pub fn field(&self, name: &str) -> Option<Cow<'_, str>> {
-        let (_, value) = self.fields.iter().find(|(known, _)| known == name)?;
-        Some(match value {
-            Value::String(text) => Cow::Borrowed(text),
-            other => Cow::Owned(other.to_string()),
-        })
+    pub fn field(&self, name: &str) -> Option<&Value> {
+        let mut fields = self.fields.iter();
+        fields
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value)
     }
 
     /// Counts up with every token of the same subject.

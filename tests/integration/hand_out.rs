@@ -1,11 +1,12 @@
 //! A route that hands a token out: the app's own server asks, and passes it to a client of its own.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use http::{Method, StatusCode};
 use pillion::fake::Fault;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::stage::{Reply, Setting, Stage, chunked, full, request};
 

@@ -7,12 +7,19 @@
     reason = "so may its helpers, which are not inside a #[test]"
 )]
 
+mod admin;
+mod answers;
 mod check;
 mod demo;
 mod hand_out;
+mod layers;
+mod process;
 mod readme;
+mod reload;
+mod request;
 mod several_tokens;
 mod stage;
 mod tokens;
 mod unauthorized;
 mod unauthorized_rules;
+mod upstream;

@@ -52,7 +52,7 @@ fn unauthenticated() -> Value {
     })
 }
 
-async fn expect_renewed(stage: &Stage, times: usize) {
+fn expect_renewed(stage: &Stage, times: usize) {
     assert_eq!(stage.identity_provider.fetches(), 1 + times);
 }
 
@@ -71,7 +71,7 @@ async fn a_200_that_says_unauthenticated_is_renewed_and_replayed() {
         let stage = with_rules().await;
         let reply = meet(&stage, json_fault(&document)).await.expect_ok();
         assert_eq!(reply.json()["body_length"], 9);
-        expect_renewed(&stage, 1).await;
+        expect_renewed(&stage, 1);
         let sent = stage.upstream.requests();
         assert_eq!(sent.len(), 2);
         assert_ne!(
@@ -96,7 +96,7 @@ async fn what_no_rule_matches_is_the_answer() {
     }
     let created = Fault::json(StatusCode::CREATED, &unauthenticated());
     meet(&stage, created).await.expect_status(201);
-    expect_renewed(&stage, 0).await;
+    expect_renewed(&stage, 0);
 }
 
 #[tokio::test]
@@ -104,7 +104,7 @@ async fn a_route_without_rules_looks_into_nothing() {
     let stage = Stage::set().open().start().await;
     let reply = meet(&stage, json_fault(&unauthenticated())).await;
     assert_eq!(reply.expect_ok().json(), unauthenticated());
-    expect_renewed(&stage, 0).await;
+    expect_renewed(&stage, 0);
 }
 
 #[tokio::test]
@@ -120,9 +120,9 @@ async fn a_header_can_say_so() {
     meet(&stage, Fault::status(StatusCode::FORBIDDEN))
         .await
         .expect_status(403);
-    expect_renewed(&stage, 0).await;
+    expect_renewed(&stage, 0);
     meet(&stage, says("revoked")).await.expect_ok();
-    expect_renewed(&stage, 1).await;
+    expect_renewed(&stage, 1);
 }
 
 #[tokio::test]
@@ -134,7 +134,7 @@ async fn without_a_rule_for_it_a_401_is_the_apps_to_see() {
         .await;
     stage.get("/api/").await.expect_status(401);
     assert_eq!(stage.upstream.requests().len(), 1);
-    expect_renewed(&stage, 0).await;
+    expect_renewed(&stage, 0);
 }
 
 #[tokio::test]
@@ -167,7 +167,7 @@ async fn a_missing_scope_is_counted_and_costs_no_fetch() {
         .with_field(http::header::WWW_AUTHENTICATE, challenge.parse().unwrap());
     meet(&stage, forbidden).await.expect_status(403);
     expect_action(&stage, "ignored", 2.0).await;
-    expect_renewed(&stage, 0).await;
+    expect_renewed(&stage, 0);
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! A directory that is gone when its test is over.
 
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -25,6 +26,21 @@ impl Directory {
         let path = self.0.join(name);
         std::fs::write(&path, text).unwrap();
         path
+    }
+
+    /// Replaces a file as editors and careful programs do: whole, at once.
+    pub(crate) fn replace(&self, name: &str, text: &str) {
+        let new = self.write(&format!("{name}.new"), text);
+        std::fs::rename(new, self.0.join(name)).unwrap();
+    }
+
+    /// A new version of a mounted ConfigMap with this proxy.toml: a directory of its own, and `..data` swapped to it.
+    pub(crate) fn swap_config_map(&self, version: &str, text: &str) {
+        std::fs::create_dir(self.0.join(version)).unwrap();
+        self.write(&format!("{version}/proxy.toml"), text);
+        let next = self.0.join("..data_tmp");
+        symlink(version, &next).unwrap();
+        std::fs::rename(next, self.0.join("..data")).unwrap();
     }
 }
 

@@ -5,7 +5,7 @@ mod directory;
 mod raw;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::fs::symlink;
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub(crate) use self::client::{
     Body, Client, Reply, Wire, chunked, full, read_answer, request, within,
 };
 pub(crate) use self::directory::Directory;
-pub(crate) use self::raw::{Peer, Raw};
+pub(crate) use self::raw::Raw;
 
 /// The secret of the one client.
 pub(crate) const SECRET: &str = "CNRY-client-secret-5f0c";
@@ -31,6 +31,8 @@ pub(crate) struct Stage {
     pub(crate) upstream: Upstream,
     pub(crate) directory: Directory,
     pub(crate) running: Running,
+    /// The text of its proxy.toml.
+    pub(crate) config: String,
 }
 
 /// A stage that is being set.
@@ -44,6 +46,7 @@ pub(crate) struct Setting {
     provider_url: Option<String>,
     tls: bool,
     guard: Option<Box<Guard>>,
+    config_map: bool,
     directory: Directory,
 }
 
@@ -77,6 +80,7 @@ impl Stage {
             provider_url: None,
             tls: false,
             guard: None,
+            config_map: false,
             directory: Directory::new(),
         }
     }
@@ -84,10 +88,6 @@ impl Stage {
     /// Where the app calls.
     pub(crate) fn address(&self) -> SocketAddr {
         self.running.addresses[0]
-    }
-
-    pub(crate) fn config_path(&self) -> PathBuf {
-        self.directory.path().join("proxy.toml")
     }
 
     pub(crate) async fn client(&self) -> Client {
@@ -137,18 +137,25 @@ impl Stage {
     /// Waits until a metric has this value: a request is counted when its answer has gone, not before.
     #[track_caller]
     pub(crate) fn expect_metric(&self, series: &str, value: f64) -> impl Future<Output = ()> {
+        self.until_metric(series, move |seen| (seen - value).abs() < f64::EPSILON)
+    }
+
+    /// Waits until a metric is so.
+    #[track_caller]
+    pub(crate) fn until_metric(
+        &self,
+        series: &str,
+        is_so: impl Fn(f64) -> bool,
+    ) -> impl Future<Output = ()> {
         let caller = std::panic::Location::caller();
         async move {
             let deadline = Instant::now() + Duration::from_secs(5);
             loop {
                 let seen = self.metric(series).await;
-                if (seen - value).abs() < f64::EPSILON {
+                if is_so(seen) {
                     return;
                 }
-                assert!(
-                    Instant::now() < deadline,
-                    "{series} is {seen} and not {value}, at {caller}"
-                );
+                assert!(Instant::now() < deadline, "{series} is {seen} at {caller}");
                 sleep(Duration::from_millis(5)).await;
             }
         }
@@ -231,6 +238,12 @@ impl Setting {
         self
     }
 
+    /// The file is mounted as Kubernetes mounts a ConfigMap: behind two links, of which one is swapped.
+    pub(crate) fn config_map(mut self) -> Self {
+        self.config_map = true;
+        self
+    }
+
     pub(crate) fn directory(&self) -> &Directory {
         &self.directory
     }
@@ -274,7 +287,14 @@ impl Setting {
         let text = config(&self.top, &self.provider, &self.route, &self.more)
             .replace("PROVIDER", &provider_url)
             .replace("UPSTREAM", &upstream_url);
-        let path = self.directory.write("proxy.toml", &text);
+        let path = if self.config_map {
+            let file = self.directory.path().join("proxy.toml");
+            self.directory.swap_config_map("..1", &text);
+            symlink("..data/proxy.toml", &file).unwrap();
+            file
+        } else {
+            self.directory.write("proxy.toml", &text)
+        };
         let running = match run::start(&path, overlay, false) {
             Ok(running) => running,
             Err(run::StartError::Config(pillion::config::reload::LoadError::Mistakes(report))) => {
@@ -287,6 +307,7 @@ impl Setting {
             upstream,
             directory: self.directory,
             running,
+            config: text,
         }
     }
 }

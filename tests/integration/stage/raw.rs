@@ -14,6 +14,7 @@ pub(crate) struct Raw {
     pub(crate) address: SocketAddr,
     connections: Arc<AtomicUsize>,
     heads: Arc<AtomicUsize>,
+    closed: Arc<AtomicUsize>,
     accepting: JoinHandle<()>,
 }
 
@@ -44,8 +45,9 @@ impl Raw {
     {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (connections, heads) = (Arc::default(), Arc::default());
+        let (connections, heads, closed) = <(Arc<_>, Arc<_>, Arc<AtomicUsize>)>::default();
         let (count, counted) = (Arc::clone(&connections), Arc::clone(&heads));
+        let gone = Arc::clone(&closed);
         let accepting = tokio::spawn(async move {
             let mut talks = JoinSet::new();
             loop {
@@ -60,13 +62,19 @@ impl Raw {
                     },
                 };
                 let heads = Arc::clone(&counted);
-                talks.spawn(talk(Peer { stream, heads }));
+                let talk = talk(Peer { stream, heads });
+                let gone = Arc::clone(&gone);
+                talks.spawn(async move {
+                    talk.await;
+                    gone.fetch_add(1, Ordering::Relaxed);
+                });
             }
         });
         Self {
             address,
             connections,
             heads,
+            closed,
             accepting,
         }
     }
@@ -87,6 +95,11 @@ impl Raw {
 
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Connections that it has closed.
+    pub(crate) fn closed(&self) -> usize {
+        self.closed.load(Ordering::Relaxed)
     }
 
     /// Heads that have been read.
@@ -154,6 +167,11 @@ impl Peer {
     /// Waits for the other side to close.
     pub(crate) async fn read_to_end(&mut self) {
         self.stream.read_to_end(&mut Vec::new()).await.ok();
+    }
+
+    /// Says that there is nothing more to come; over TLS, with `close_notify`.
+    pub(crate) async fn finish(&mut self) {
+        self.stream.shutdown().await.ok();
     }
 
     pub(crate) async fn write(&mut self, bytes: impl AsRef<[u8]>) {
