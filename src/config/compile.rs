@@ -6,7 +6,6 @@ use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Uri};
@@ -40,7 +39,7 @@ use crate::proxy::route::{
     Destination, Matcher, Onward, OtherProvider, Route, RouteTable, Segment, Timeouts,
 };
 use crate::proxy::upstream::Upstream;
-use crate::proxy::verdict::{Condition, Renew, Rule, Rules};
+use crate::proxy::verdict::{Condition, MissedScopes, Renew, Rule, Rules};
 use crate::proxy::{Limits, Plan};
 use crate::token::Tokens;
 
@@ -324,7 +323,7 @@ impl Compiler<'_> {
             attach: attach(file, inputs, &names),
             others,
             unauthorized: rules(file),
-            missed_scopes: AtomicU64::new(0),
+            missed: MissedScopes::default(),
             replay_limit: match file.replay {
                 Replay::Unauthorized => Some(file.replay_limit_bytes),
                 Replay::Never => None,

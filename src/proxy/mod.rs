@@ -363,7 +363,11 @@ impl Exchange<'_> {
         record.replay = Some(match &replayed {
             Err(_) => Replay::Error,
             Ok((_, Verdict::Accepted)) => Replay::Recovered,
-            Ok((_, Verdict::Refused(_) | Verdict::NotTheToken(_))) => Replay::StillUnauthorized,
+            Ok((_, Verdict::Refused(_))) => Replay::StillUnauthorized,
+            Ok((_, Verdict::NotTheToken(scopes))) => {
+                record.missing_scopes.clone_from(scopes);
+                Replay::StillUnauthorized
+            }
         });
         replayed.map(|(answer, _)| answer)
     }
@@ -436,7 +440,7 @@ impl Drop for Observed {
             metrics.header_conflict();
         }
         if let (Some(route), Some(scopes)) = (&record.route, &record.missing_scopes)
-            && route.misses_for_the_first_time(scopes)
+            && route.misses(scopes)
         {
             tracing::warn!(
                 route = route.name,

@@ -1,9 +1,7 @@
 //! Which route a request takes.
 
 use std::borrow::Cow;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::{HeaderMap, Method};
@@ -13,7 +11,7 @@ use super::inputs::InputRule;
 use super::problem::ProxyError;
 use super::target::{self, Target};
 use super::upstream::Upstream;
-use super::verdict::{MissingScopes, Rules};
+use super::verdict::{MissedScopes, MissingScopes, Rules};
 use crate::metrics::RouteMetrics;
 use crate::token::Tokens;
 
@@ -56,8 +54,8 @@ pub struct Onward {
     pub others: Vec<OtherProvider>,
     /// Which answers say that the token is no good.
     pub unauthorized: Rules,
-    /// The scopes that an upstream last missed, as a hash: each is told once, not at every request.
-    pub missed_scopes: AtomicU64,
+    /// Which scopes the upstream has missed in its tokens.
+    pub missed: MissedScopes,
     /// The largest body kept for a replay, in bytes. `None`: nothing is ever replayed.
     pub replay_limit: Option<usize>,
     /// How long the upstream may take.
@@ -81,16 +79,13 @@ impl Route {
         }
     }
 
-    /// Whether these scopes are not the ones that were last missed.
+    /// Whether it is news that these scopes are missing.
     #[must_use]
-    pub fn misses_for_the_first_time(&self, scopes: &MissingScopes) -> bool {
-        let Destination::Upstream(onward) = &self.destination else {
-            return false;
-        };
-        let mut hasher = DefaultHasher::new();
-        scopes.as_str().hash(&mut hasher);
-        let digest = hasher.finish();
-        onward.missed_scopes.swap(digest, Ordering::Relaxed) != digest
+    pub fn misses(&self, scopes: &MissingScopes) -> bool {
+        match &self.destination {
+            Destination::Upstream(onward) => onward.missed.is_news(scopes),
+            Destination::HandOut => false,
+        }
     }
 }
 

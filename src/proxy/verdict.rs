@@ -1,5 +1,7 @@
 //! Whether an answer says that the token is no good, and what follows from it.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -44,6 +46,10 @@ pub enum Renew {
 /// Scopes that a token would need, as an upstream names them: separated by spaces, and fit for a log.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct MissingScopes(Box<str>);
+
+/// The scopes that were last missed, as a hash: they are told once, not at every request.
+#[derive(Debug, Default)]
+pub struct MissedScopes(AtomicU64);
 
 /// The `unauthorized` of a route: the first rule that matches an answer says what follows.
 #[derive(Debug)]
@@ -207,6 +213,16 @@ impl MissingScopes {
     }
 }
 
+impl MissedScopes {
+    /// Whether these are not the ones that were last missed. From now on they are.
+    pub fn is_news(&self, scopes: &MissingScopes) -> bool {
+        let mut hasher = DefaultHasher::new();
+        scopes.as_str().hash(&mut hasher);
+        let digest = hasher.finish();
+        self.0.swap(digest, Ordering::Relaxed) != digest
+    }
+}
+
 /// Stitch's `errors[].extensions.missingScopes`: a step that the token may not take, in an answer that may be 200.
 fn missing_scopes(document: &Value) -> Option<MissingScopes> {
     let errors = document.get("errors")?.as_array()?;
@@ -356,6 +372,14 @@ mod tests {
         };
         assert!(!decide(Value::Null));
         assert!(decide(json!({"payment": {}})));
+    }
+
+    #[test]
+    fn the_same_missing_scopes_are_news_once() {
+        let missed = MissedScopes::default();
+        let [read, write] = ["read", "write"].map(|scope| MissingScopes(scope.into()));
+        let news = [&read, &read, &write, &write, &read].map(|scopes| missed.is_news(scopes));
+        assert_eq!(news, [true, false, true, false, true]);
     }
 
     #[test]

@@ -38,6 +38,18 @@ async fn each_header_carries_the_token_of_its_provider() {
 }
 
 #[tokio::test]
+async fn the_own_token_by_its_name_goes_where_the_route_says_and_nowhere_else() {
+    let stage = Stage::set().route("headers = { X-Key = \"{token.idp}\" }");
+    let stage = stage.open().start().await;
+    stage.get("/api/").await.expect_ok();
+    let sent = stage.upstream.last_request().unwrap();
+    assert_eq!(sent.field("authorization"), None);
+    let token = sent.field("x-key").unwrap();
+    assert!(stage.identity_provider.is_good(token).is_good());
+    assert_eq!(stage.identity_provider.fetches(), 1);
+}
+
+#[tokio::test]
 async fn a_401_renews_the_routes_own_token_and_leaves_the_other() {
     let stage = carrying_both().start().await;
     stage.get("/api/").await.expect_ok();

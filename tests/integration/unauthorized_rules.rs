@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use http::{HeaderName, Method, StatusCode};
-use pillion::fake::Fault;
+use pillion::fake::{Fault, Stitch};
 use serde_json::{Value, json};
 
 use crate::stage::{Raw, Reply, Stage, full, request};
@@ -296,4 +296,60 @@ async fn a_connection_whose_answer_was_looked_into_is_used_again() {
             .expect_ok();
     }
     assert_eq!(stage.upstream.server().connections(), 1);
+}
+
+/// A stage between the app and Stitch.
+async fn before_stitch(stitch: &Stitch) -> Stage {
+    let setting = Stage::set();
+    let secret = setting.directory().write("secret", stitch.client_secret());
+    let [token_endpoint, api] = [stitch.secure_server(), stitch.api_server()]
+        .map(|server| format!("http://{}", server.address()));
+    let provider = format!(
+        "client_id = \"{}\"\nclient_secret = {{ file = \"{}\" }}\nclient_auth = \"client_secret_post\"\n\
+         scope = [\"client_paymentrequest\"]\nparams = {{ audience = \"{}\" }}",
+        stitch.client_id(),
+        secret.display(),
+        Stitch::TOKEN_ENDPOINT,
+    );
+    setting
+        .provider(&provider)
+        .provider_at(format!("{token_endpoint}/connect/token"))
+        .upstream_at(api)
+        .route(RULES)
+        .start()
+        .await
+}
+
+async fn mutate(stage: &Stage, mutation: &str) -> Value {
+    let query = json!({"query": format!("mutation {{ {mutation} }}")}).to_string();
+    let asked = request(Method::POST, "/api/graphql").header("content-type", "application/json");
+    let reply = stage.send(asked.body(full(query)).unwrap()).await;
+    reply.expect_ok().json()
+}
+
+#[tokio::test]
+async fn stitch_revokes_a_token_in_a_200_and_the_payment_is_made_once() {
+    let stitch = Stitch::start(None).await.unwrap();
+    stitch.answer_unauthenticated_with(StatusCode::OK);
+    let stage = before_stitch(&stitch).await;
+    let payment = "clientPaymentInitiationRequestCreate";
+    assert!(mutate(&stage, payment).await["data"][payment].is_object());
+    stitch.token_endpoint().revoke_all();
+    assert!(mutate(&stage, payment).await["data"][payment].is_object());
+    assert_eq!(stitch.mutations(), 2);
+    assert_eq!(stitch.token_endpoint().fetches(), 2);
+}
+
+#[tokio::test]
+async fn stitch_misses_a_scope_and_no_token_is_fetched_for_it() {
+    let stitch = Stitch::start(None).await.unwrap();
+    let stage = before_stitch(&stitch).await;
+    for _ in 0..3 {
+        let answer = mutate(&stage, "clientRefundInitiate").await;
+        let missing = &answer["errors"][0]["extensions"]["missingScopes"];
+        assert_eq!(*missing, json!(["client_refund"]));
+    }
+    assert_eq!(stitch.token_endpoint().fetches(), 1);
+    assert_eq!(stitch.mutations(), 0);
+    expect_action(&stage, "ignored", 3.0).await;
 }

@@ -171,19 +171,21 @@ pub(super) fn route(value: &Value<'_>, report: &mut Report) -> Option<RouteFile>
     let unauthorized = table.read("unauthorized", report, unauthorized);
     table.finish(report);
 
+    let provider = provider?;
+    let headers = if hand_out.is_some() {
+        Vec::new()
+    } else {
+        with_default_authorization(headers, &provider, &span)
+    };
     Some(RouteFile {
         name: route_name,
         path: route_path?,
         hosts: value_or(hosts, Vec::new()),
         methods: value_or(methods, Vec::new()),
         upstream: route_upstream,
-        provider: provider?,
+        provider,
         inputs: value_or(inputs, Vec::new()),
-        headers: if hand_out.is_some() {
-            Vec::new()
-        } else {
-            with_default_authorization(headers, &span)
-        },
+        headers,
         hand_out,
         on_conflict: value_or(on_conflict, OnConflict::Overwrite),
         remove: value_or(remove, Vec::new()),
@@ -281,11 +283,20 @@ fn headers(value: &Value<'_>, report: &mut Report) -> Option<Headers> {
 }
 
 /// `Authorization = "Bearer {token}"`, unless the token goes elsewhere or the field is set otherwise.
-fn with_default_authorization(headers: Option<Spanned<Headers>>, route: &Range<usize>) -> Headers {
+fn with_default_authorization(
+    headers: Option<Spanned<Headers>>,
+    provider: &Spanned<String>,
+    route: &Range<usize>,
+) -> Headers {
     let mut all = value_or(headers, Vec::new());
-    let says_where = all.iter().any(|(name, template)| {
-        name.value == AUTHORIZATION || template.references().any(|it| *it == Reference::Token)
-    });
+    let is_own = |reference: &Reference| match reference {
+        Reference::Token => true,
+        Reference::TokenOf(name) => provider.value == *name,
+        _ => false,
+    };
+    let says_where = all
+        .iter()
+        .any(|(name, template)| name.value == AUTHORIZATION || template.references().any(is_own));
     if !says_where && let Ok(bearer) = Template::parse("Bearer {token}") {
         all.push((
             Spanned::new(AUTHORIZATION, route.clone()),
