@@ -1,6 +1,5 @@
 //! Answers with the token itself: the app's own server asks for it, and passes it to a client of its own.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -21,20 +20,18 @@ use crate::token::life::Token;
 /// A request for a token.
 pub(super) struct Asked<'a> {
     pub(super) method: &'a Method,
-    pub(super) captures: &'a [Cow<'a, str>],
     /// What of the path the route does not take.
     pub(super) rest: &'a str,
-    pub(super) query: Option<&'a str>,
-    pub(super) headers: &'a HeaderMap,
-    /// How long the body may stand still.
-    pub(super) body_idle: Duration,
+    /// What inputs are made from, without the body.
+    pub(super) parts: Parts<'a>,
 }
 
-/// The token that a route gives, as a token response (RFC 6749 §5.1).
+/// The token that a route gives, as a token response (RFC 6749 §5.1). The body may stand still for `body_idle`.
 pub(super) async fn answer<B>(
     route: &Route,
     asked: &Asked<'_>,
     body: B,
+    body_idle: Duration,
     now: Instant,
 ) -> Result<Response<AnswerBody>, ProxyError>
 where
@@ -47,18 +44,16 @@ where
         return Err(ProxyError::HandOutMethod);
     }
     let document = if reads_body(route) {
-        Some(read(asked.headers, body, asked.body_idle).await?)
+        Some(read(asked.parts.headers, body, body_idle).await?)
     } else {
         None
     };
     let parts = Parts {
-        captures: asked.captures,
-        headers: asked.headers,
-        query: asked.query,
         body: document.as_ref(),
+        ..asked.parts
     };
     let subject = Inputs::read(route, &parts)?.subject(&route.subject);
-    let token = if wants_new(asked.headers) {
+    let token = if wants_new(asked.parts.headers) {
         route.tokens.replace(&subject, now).await?
     } else {
         route.tokens.get(&subject, now).await?

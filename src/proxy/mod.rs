@@ -180,23 +180,20 @@ impl Proxy {
         } = matched;
         record.route = Some(Arc::clone(&route));
 
-        let Destination::Upstream(onward) = &route.destination else {
-            let asked = Asked {
-                method: &method,
-                captures: &captures,
-                rest,
-                query: target.query,
-                headers: &headers,
-                body_idle: limits.body_idle,
-            };
-            return hand_out::answer(&route, &asked, body, now).await;
-        };
-
         let parts = inputs::Parts {
             captures: &captures,
             headers: &headers,
             query: target.query,
             body: None,
+        };
+        let Destination::Upstream(onward) = &route.destination else {
+            let method = &method;
+            let asked = Asked {
+                method,
+                rest,
+                parts,
+            };
+            return hand_out::answer(&route, &asked, body, limits.body_idle, now).await;
         };
         let inputs = Inputs::read(&route, &parts)?;
         let query = inputs::forwarded_query(&route, target.query);

@@ -240,6 +240,8 @@ async fn a_number_is_not_the_text_of_it_and_members_have_no_order() {
 #[tokio::test]
 async fn what_is_wrong_with_a_body_is_told_without_a_word_of_it() {
     let stage = with_body().await;
+    let long = vec!["CNRY"; 2000];
+    let long = json!({"phones": [{"hash": "a"}], "minutes": long}).to_string();
     for (body, told) in [
         ("{\"minutes\": 5, \"x\": \"CNRY\"}", "`phone`"),
         ("{\"phones\": [{\"hash\": \"CNRY\"}]}", "`minutes`"),
@@ -255,6 +257,7 @@ async fn what_is_wrong_with_a_body_is_told_without_a_word_of_it() {
             "{\"phones\": [{\"hash\": \"\"}], \"minutes\": 5}",
             "`phone`",
         ),
+        (&long, "8192 bytes"),
         ("{\"CNRY", "not JSON"),
         ("", "not JSON"),
     ] {
