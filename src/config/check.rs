@@ -6,7 +6,7 @@ use http::Uri;
 
 use super::file::template::references;
 use super::file::{
-    Draft, File, OAuth2File, PathPattern, PathSegment, ProviderFile, RouteFile, SourceFile,
+    Draft, File, JwtFile, OAuth2File, PathPattern, PathSegment, ProviderFile, RouteFile, SourceFile,
 };
 use super::report::{Diagnostic, Report};
 use super::span::Spanned;
@@ -18,9 +18,16 @@ pub(super) fn check(draft: &Draft, report: &mut Report) {
     let file = &draft.file;
     addresses_are_not_shared(file, report);
     for provider in &file.providers {
-        if let SourceFile::OAuth2(oauth2) = &provider.source {
-            params_name_inputs(oauth2, report);
-            token_endpoint_is_encrypted(oauth2, file, report);
+        match &provider.source {
+            SourceFile::OAuth2(oauth2) => {
+                params_name_inputs(oauth2, report);
+                for assertion in oauth2.assertions() {
+                    claims_name_inputs(assertion, &oauth2.inputs, report);
+                }
+                token_endpoint_is_encrypted(oauth2, file, report);
+            }
+            SourceFile::Jwt(source) => claims_name_inputs(&source.jwt, &source.inputs, report),
+            SourceFile::Static(_) => {}
         }
     }
     for (index, route) in file.routes.iter().enumerate() {
@@ -55,6 +62,7 @@ fn provider_of<'a>(route: &RouteFile, file: &'a File) -> Option<&'a ProviderFile
 fn inputs_of(provider: &ProviderFile) -> &[Spanned<String>] {
     match &provider.source {
         SourceFile::OAuth2(oauth2) => &oauth2.inputs,
+        SourceFile::Jwt(source) => &source.inputs,
         SourceFile::Static(_) => &[],
     }
 }
@@ -87,6 +95,15 @@ fn params_name_inputs(oauth2: &OAuth2File, report: &mut Report) {
     for (_, template) in &oauth2.params {
         for reference in names_without(template, &oauth2.inputs, report.source()) {
             report.push(unknown_name(&reference, &names(&oauth2.inputs), otherwise));
+        }
+    }
+}
+
+fn claims_name_inputs(jwt: &JwtFile, inputs: &[Spanned<String>], report: &mut Report) {
+    let otherwise = "declare it: `inputs = [\"NAME\"]` in this provider, with that name";
+    for template in jwt.texts() {
+        for reference in names_without(template, inputs, report.source()) {
+            report.push(unknown_name(&reference, &names(inputs), otherwise));
         }
     }
 }
@@ -331,9 +348,14 @@ fn inputs_are_used(route: &RouteFile, provider: &ProviderFile, report: &mut Repo
 }
 
 fn scope_has_a_meaning(route: &RouteFile, provider: &ProviderFile, report: &mut Report) {
-    if let (Some(scope), SourceFile::Static(_)) = (&route.scope, &provider.source) {
+    let message = match &provider.source {
+        SourceFile::OAuth2(_) => return,
+        SourceFile::Static(_) => "a static key has no scope",
+        SourceFile::Jwt(_) => "nobody is asked for a scope",
+    };
+    if let Some(scope) = &route.scope {
         report.push(
-            Diagnostic::error("a static key has no scope", scope.span.clone())
+            Diagnostic::error(message, scope.span.clone())
                 .also(provider.name.span.clone(), "the provider")
                 .hint("leave `scope` out"),
         );
@@ -368,7 +390,7 @@ fn resolve_is_used(file: &File, report: &mut Report) {
         .iter()
         .filter_map(|provider| match &provider.source {
             SourceFile::OAuth2(oauth2) => Some(&oauth2.token_endpoint.value),
-            SourceFile::Static(_) => None,
+            SourceFile::Static(_) | SourceFile::Jwt(_) => None,
         });
     let upstreams = file.routes.iter().map(|route| &route.upstream.value);
     let places: Vec<_> = endpoints.chain(upstreams).map(place_of).collect();

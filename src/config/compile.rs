@@ -12,10 +12,10 @@ use http::{HeaderName, HeaderValue, Uri};
 use rustls::pki_types::CertificateDer;
 use tokio::runtime::Handle;
 
+use super::compile_oauth2 as oauth2;
 use super::file::{
-    ClientAuth as ClientAuthFile, ClientId as ClientIdFile, File, LimitsFile, OAuth2File,
-    OnConflict as OnConflictFile, PathSegment, ProviderFile, Replay, RouteFile, SourceFile,
-    TlsFile,
+    File, LimitsFile, OAuth2File, OnConflict as OnConflictFile, PathSegment, ProviderFile, Replay,
+    RouteFile, SourceFile, TlsFile,
 };
 use super::report::{Diagnostic, Report};
 use super::span::Spanned;
@@ -23,8 +23,9 @@ use crate::metrics::Metrics;
 use crate::net::connect::{Endpoint, EndpointSettings};
 use crate::net::pool::PoolSettings;
 use crate::net::tls::{TlsClients, TlsError, TlsSettings};
-use crate::provider::client_auth::{ClientAuth, ClientId};
 use crate::provider::exchange::Target;
+use crate::provider::grant_type::Rotated;
+use crate::provider::jwt::JwtSource;
 use crate::provider::oauth2::OAuth2;
 use crate::provider::secret::Secrets;
 use crate::provider::static_key::StaticKey;
@@ -170,6 +171,12 @@ impl Compiler<'_> {
                 };
                 (Source::Static(source), Vec::new())
             }
+            SourceFile::Jwt(source) => {
+                let (jwt, inputs) = oauth2::jwt_source(source);
+                (&jwt, &inputs).hash(&mut hasher);
+                let secrets = self.surroundings.secrets.clone();
+                (Source::Jwt(JwtSource { jwt, secrets }), inputs)
+            }
             SourceFile::OAuth2(source) => {
                 let inputs: Vec<String> = source
                     .inputs
@@ -199,21 +206,8 @@ impl Compiler<'_> {
     ) -> Option<OAuth2> {
         let url = &file.token_endpoint;
         let endpoint = self.endpoint(url, file.tls.as_ref(), file.allow_plaintext, file.timeout)?;
-        let id = match &file.client_id.value {
-            ClientIdFile::Literal(id) => ClientId::Literal(id.clone()),
-            ClientIdFile::Reference(reference) => ClientId::Kept(reference.clone()),
-        };
-        let client_auth = match &file.client_auth {
-            ClientAuthFile::Basic(secret) => ClientAuth::Basic {
-                id,
-                secret: secret.value.clone(),
-            },
-            ClientAuthFile::Post(secret) => ClientAuth::Post {
-                id,
-                secret: secret.value.clone(),
-            },
-            ClientAuthFile::None => ClientAuth::None { id },
-        };
+        let client_auth = oauth2::client_auth(file, inputs);
+        let grant = oauth2::grant(file, inputs);
         let own = || {
             file.scope
                 .iter()
@@ -236,7 +230,16 @@ impl Compiler<'_> {
             .map_or("/", |path| path.as_str())
             .to_owned();
         endpoint.fingerprint().hash(hasher);
-        (&path, &client_auth, &scope, &params, file.after).hash(hasher);
+        (
+            &path,
+            &client_auth,
+            &grant,
+            &scope,
+            &file.resource,
+            &params,
+            file.after,
+        )
+            .hash(hasher);
         Some(OAuth2 {
             token_endpoint: Target {
                 endpoint,
@@ -244,7 +247,10 @@ impl Compiler<'_> {
                 path,
             },
             client_auth,
+            grant,
+            rotated: Rotated::default(),
             scope: scope.into_iter().collect(),
+            resource: file.resource.clone(),
             params,
             after: file.after,
             secrets: self.surroundings.secrets.clone(),
@@ -405,6 +411,10 @@ fn policy(file: &ProviderFile, limits: &LimitsFile) -> Policy {
     };
     match &file.source {
         SourceFile::Static(_) => defaults,
+        SourceFile::Jwt(source) => Policy {
+            max_entries: source.max_entries,
+            ..defaults
+        },
         SourceFile::OAuth2(source) => Policy {
             timeout: source.timeout,
             token_wait: source.token_wait,
@@ -532,7 +542,7 @@ fn field_value(template: &Template, inputs: &[String]) -> FieldValue {
 }
 
 // What is not among the names has been reported, and the file does not come this far.
-fn index_of(reference: &Reference, names: &[String]) -> usize {
+pub(super) fn index_of(reference: &Reference, names: &[String]) -> usize {
     let name = match reference {
         Reference::Input(name) | Reference::Path(name) => name.as_str(),
         _ => "",

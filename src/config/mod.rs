@@ -2,6 +2,7 @@
 
 mod check;
 pub mod compile;
+mod compile_oauth2;
 pub mod file;
 mod mask;
 pub mod reload;

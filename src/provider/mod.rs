@@ -2,11 +2,16 @@
 //!
 //! A provider is a function from inputs to a token. It neither keeps tokens nor tries again: [`crate::token`] does.
 
+pub mod assertion;
+pub mod claim;
 pub mod client_auth;
 pub mod exchange;
 pub mod extract;
+pub mod grant_type;
+pub mod jwt;
 pub mod oauth2;
 pub mod secret;
+pub mod signing;
 pub mod static_key;
 pub mod template;
 
@@ -15,6 +20,7 @@ use std::hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::jwt::JwtSource;
 use self::oauth2::OAuth2;
 use self::secret::{Secret, SecretError, SecretRef, Secrets};
 use self::static_key::StaticKey;
@@ -64,6 +70,8 @@ pub enum Source {
     OAuth2(OAuth2),
     /// A long-lived key.
     Static(StaticKey),
+    /// A JWT, signed here.
+    Jwt(JwtSource),
 }
 
 impl Provider {
@@ -76,6 +84,7 @@ impl Provider {
         match &self.source {
             Source::OAuth2(source) => source.fetch(call).await,
             Source::Static(source) => source.fetch(),
+            Source::Jwt(source) => source.fetch(call),
         }
     }
 
@@ -91,8 +100,10 @@ impl Provider {
             Source::OAuth2(source) => source
                 .client_auth
                 .references()
+                .chain(source.grant.references())
                 .for_each(|reference| add(&source.secrets, reference)),
             Source::Static(source) => add(&source.secrets, &source.secret),
+            Source::Jwt(source) => add(&source.secrets, &source.jwt.key),
         }
         hasher.finish()
     }

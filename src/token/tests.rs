@@ -10,6 +10,7 @@ use crate::fake::{IdentityProvider, Rules};
 use crate::net::connect::{Endpoint, EndpointSettings};
 use crate::provider::client_auth::{ClientAuth, ClientId};
 use crate::provider::exchange::Target;
+use crate::provider::grant_type::{GrantType, Rotated};
 use crate::provider::oauth2::OAuth2;
 use crate::provider::secret::{SecretRef, Secrets};
 use crate::provider::static_key::StaticKey;
@@ -217,7 +218,10 @@ fn client_at(address: SocketAddr, place: &Place) -> Arc<Tokens> {
             id: ClientId::Literal("id".to_owned()),
             secret: SecretRef::Env("SECRET".to_owned()),
         },
+        grant: GrantType::default(),
+        rotated: Rotated::default(),
         scope: Vec::new(),
+        resource: Vec::new(),
         params: Vec::new(),
         after: Duration::from_mins(5),
         secrets: place.secrets(),

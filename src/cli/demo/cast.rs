@@ -172,7 +172,8 @@ impl Cast {
             System::Stitch => (systems.stitch.client_id(), systems.stitch.client_secret()),
             System::Forage => (systems.forage.client_id(), systems.forage.client_secret()),
         };
-        if matches!(&oauth2.client_id.value, ClientId::Literal(literal) if literal != id) {
+        if matches!(oauth2.client_id.as_deref(), Some(ClientId::Literal(literal)) if literal != id)
+        {
             self.left_out.push(format!(
                 "provider {name}: the stand-in does not know the client_id in the file"
             ));
@@ -184,15 +185,15 @@ impl Cast {
     }
 
     fn make_up(&mut self, oauth2: &OAuth2File, id: &str, secret: &str) {
-        let client_id = match &oauth2.client_id.value {
-            ClientId::Reference(reference) => Some((reference, id)),
-            ClientId::Literal(_) => None,
+        let client_id = match oauth2.client_id.as_deref() {
+            Some(ClientId::Reference(reference)) => Some((reference, id)),
+            Some(ClientId::Literal(_)) | None => None,
         };
         let client_secret = match &oauth2.client_auth {
             ClientAuth::Basic(reference) | ClientAuth::Post(reference) => {
                 Some((&reference.value, secret))
             }
-            ClientAuth::None => None,
+            ClientAuth::Assertion(_) | ClientAuth::Certificate | ClientAuth::None => None,
         };
         for (reference, value) in client_id.into_iter().chain(client_secret) {
             if !self.supply.contains_key(reference) {

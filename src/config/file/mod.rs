@@ -1,5 +1,9 @@
 //! The mirror of `proxy.toml`: what the user wrote, in types, with the place of everything that can be pointed at.
 
+mod assertion;
+mod client_auth;
+mod grant;
+mod jwt;
 mod names;
 mod network;
 mod path;
@@ -16,9 +20,13 @@ mod unit;
 mod url;
 mod value;
 
+pub use assertion::AssertionFile;
+pub use client_auth::ClientAuth;
+pub use grant::GrantFile;
+pub use jwt::{JwtFile, JwtSourceFile};
 pub use path::{PathPattern, PathSegment};
 pub use process::{AdminFile, LimitsFile, ListenFile, LogFile, LogFormat, ResolveFile};
-pub use provider::{ClientAuth, ClientId, OAuth2File, ProviderFile, SourceFile, StaticFile};
+pub use provider::{ClientId, OAuth2File, ProviderFile, SourceFile, StaticFile};
 pub use route::{OnConflict, Replay, RouteFile, TimeoutsFile};
 pub use tls::{TlsClientFile, TlsFile};
 
