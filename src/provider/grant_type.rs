@@ -1,11 +1,11 @@
 //! Grant types (RFC 6749 §4, RFC 7523 §2.1, RFC 8693): what a client asks a token for.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use super::assertion::Assertion;
 use super::client_auth::{ClientId, Form};
-use super::secret::{Secret, SecretRef, Secrets};
+use super::rotation::Rotated;
+use super::secret::{SecretRef, Secrets};
 use super::{FetchError, Subject};
 
 /// `grant_type`, with what belongs to it.
@@ -135,41 +135,5 @@ impl TokenExchange {
             form.add("audience", audience);
         }
         Ok(())
-    }
-}
-
-/// The refresh token that came with the newest answer (RFC 6749 §6): the one before it may be of no use any more.
-#[derive(Debug, Default)]
-pub struct Rotated(Mutex<Option<Generation>>);
-
-#[derive(Debug)]
-struct Generation {
-    /// From which all of them descend. Another one begins anew.
-    bootstrap: Secret,
-    latest: Secret,
-}
-
-impl Rotated {
-    /// The newest descendant of this first one.
-    fn latest(&self, bootstrap: Secret) -> Secret {
-        match &*self.lock() {
-            Some(known) if known.bootstrap == bootstrap => known.latest.clone(),
-            _ => bootstrap,
-        }
-    }
-
-    /// The newest one is this from now on.
-    pub(super) fn keep(&self, bootstrap: Secret, latest: Secret) {
-        *self.lock() = Some(Generation { bootstrap, latest });
-    }
-
-    /// The newest one was refused: the first one is as good.
-    pub(super) fn forget(&self) {
-        *self.lock() = None;
-    }
-
-    // Held for a move of pointers, never across an await. What it guards cannot be half written.
-    fn lock(&self) -> MutexGuard<'_, Option<Generation>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

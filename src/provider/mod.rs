@@ -10,6 +10,7 @@ pub mod extract;
 pub mod grant_type;
 pub mod jwt;
 pub mod oauth2;
+pub mod rotation;
 pub mod secret;
 pub mod signing;
 pub mod static_key;

@@ -9,6 +9,7 @@
 
 mod admin;
 mod answers;
+mod assertions;
 mod check;
 mod demo;
 mod layers;
