@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use zeroize::Zeroizing;
 
 use super::secret::Secret;
 
@@ -175,7 +176,7 @@ fn rsa(
     encoding: &'static dyn RsaEncoding,
     algorithm: Algorithm,
 ) -> Result<Signer, String> {
-    let key = match private_key(pem)? {
+    let key = match &*private_key(pem)? {
         PrivateKeyDer::Pkcs8(der) => RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()).ok(),
         PrivateKeyDer::Pkcs1(der) => RsaKeyPair::from_der(der.secret_pkcs1_der()).ok(),
         _ => None,
@@ -189,7 +190,7 @@ fn ecdsa(
     curve: &'static signature::EcdsaSigningAlgorithm,
     algorithm: Algorithm,
 ) -> Result<Signer, String> {
-    let key = match private_key(pem)? {
+    let key = match &*private_key(pem)? {
         PrivateKeyDer::Pkcs8(der) => EcdsaKeyPair::from_pkcs8(curve, der.secret_pkcs8_der()).ok(),
         PrivateKeyDer::Sec1(der) => {
             EcdsaKeyPair::from_private_key_der(curve, der.secret_sec1_der()).ok()
@@ -205,7 +206,7 @@ fn ecdsa(
 }
 
 fn ed25519(pem: &[u8], algorithm: Algorithm) -> Result<Signer, String> {
-    let key = match private_key(pem)? {
+    let key = match &*private_key(pem)? {
         // With or without its public half: OpenSSL writes it without.
         PrivateKeyDer::Pkcs8(der) => {
             Ed25519KeyPair::from_pkcs8_maybe_unchecked(der.secret_pkcs8_der()).ok()
@@ -216,15 +217,17 @@ fn ed25519(pem: &[u8], algorithm: Algorithm) -> Result<Signer, String> {
     Ok(Signer::Ed25519(Box::new(key)))
 }
 
-fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
-    PrivateKeyDer::from_pem_slice(pem).map_err(|_| {
-        let is_encrypted = pem.windows(9).any(|word| word == b"ENCRYPTED");
-        if is_encrypted {
-            "is encrypted, and nobody is here to type a passphrase".to_owned()
-        } else {
-            "holds no private key in PEM".to_owned()
-        }
-    })
+fn private_key(pem: &[u8]) -> Result<Zeroizing<PrivateKeyDer<'static>>, String> {
+    PrivateKeyDer::from_pem_slice(pem)
+        .map(Zeroizing::new)
+        .map_err(|_| {
+            let is_encrypted = pem.windows(9).any(|word| word == b"ENCRYPTED");
+            if is_encrypted {
+                "is encrypted, and nobody is here to type a passphrase".to_owned()
+            } else {
+                "holds no private key in PEM".to_owned()
+            }
+        })
 }
 
 fn unfit(algorithm: Algorithm, wanted: &str) -> String {
