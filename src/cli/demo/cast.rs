@@ -160,10 +160,18 @@ impl Cast {
     /// Finds the system that plays a provider, and makes its secrets up.
     fn hire(&mut self, provider: &ProviderFile, systems: &Systems) -> Option<System> {
         let name = provider.name.as_str();
-        let SourceFile::OAuth2(oauth2) = &provider.source else {
-            self.left_out
-                .push(format!("provider {name}: its secret is the token"));
-            return None;
+        let oauth2 = match &provider.source {
+            SourceFile::OAuth2(oauth2) => oauth2,
+            SourceFile::Static(_) => {
+                self.left_out
+                    .push(format!("provider {name}: its secret is the token"));
+                return None;
+            }
+            SourceFile::Jwt(_) => {
+                self.left_out
+                    .push(format!("provider {name}: it signs its own tokens"));
+                return None;
+            }
         };
         let Some(system) = System::of_token_endpoint(&oauth2.token_endpoint) else {
             let host = oauth2.token_endpoint.host().unwrap_or_default();

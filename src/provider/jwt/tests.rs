@@ -8,9 +8,11 @@ use rcgen::{CertificateParams, KeyPair};
 use super::*;
 use crate::provider::Input;
 
-/// Keys as OpenSSL writes them: PKCS #1 with a certificate beside it, SEC 1, and PKCS #8 without the public half.
+/// Keys as OpenSSL writes them: PKCS #1 with a certificate beside it, SEC 1, and PKCS #8 without the public half, as Apple
+/// hands them out too.
 const PKCS1: &str = include_str!("testdata/pkcs1.pem");
 const SEC1: &str = include_str!("testdata/sec1.pem");
+const PKCS8_EC: &str = include_str!("testdata/pkcs8-ec.pem");
 const ED25519: &str = include_str!("testdata/ed25519.pem");
 
 fn jwt(algorithm: Algorithm) -> Jwt {
@@ -120,9 +122,10 @@ fn another_implementation_verifies_every_algorithm() {
 #[test]
 fn keys_as_openssl_writes_them_sign() {
     type Read = fn(&[u8]) -> Result<DecodingKey, jsonwebtoken::errors::Error>;
-    let keys: [(&str, Algorithm, Read); 3] = [
+    let keys: [(&str, Algorithm, Read); 4] = [
         (PKCS1, Algorithm::Ps256, DecodingKey::from_rsa_pem),
         (SEC1, Algorithm::Es256, DecodingKey::from_ec_pem),
+        (PKCS8_EC, Algorithm::Es256, DecodingKey::from_ec_pem),
         (ED25519, Algorithm::EdDsa, DecodingKey::from_ed_pem),
     ];
     for (pem, algorithm, read) in keys {
