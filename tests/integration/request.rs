@@ -522,6 +522,31 @@ async fn routes_are_tried_in_order_by_host_method_and_path() {
 }
 
 #[tokio::test]
+async fn pipelined_requests_are_answered_in_their_order() {
+    let stage = Stage::new().await;
+    let one = |path: &str, close: &str| {
+        format!(
+            "POST /api/{path} HTTP/1.1\r\nHost: localhost\r\n{close}Content-Length: 5\r\n\r\n{path}"
+        )
+    };
+    let sent = [
+        one("first", ""),
+        one("other", ""),
+        one("third", "Connection: close\r\n"),
+    ];
+    let answer = stage.exchange(sent.concat()).await;
+    assert_eq!(answer.matches("HTTP/1.1 200 OK\r\n").count(), 3, "{answer}");
+    let seen = stage.upstream.requests();
+    let seen: Vec<_> = seen.iter().map(|it| (it.path(), &it.body[..])).collect();
+    let expected: [(&str, &[u8]); 3] = [
+        ("/first", b"first"),
+        ("/other", b"other"),
+        ("/third", b"third"),
+    ];
+    assert_eq!(seen, expected);
+}
+
+#[tokio::test]
 async fn a_head_over_the_limit_is_told_so() {
     let stage = Stage::set()
         .top("[limits]\nhead_size = \"8KiB\"")

@@ -455,6 +455,27 @@ async fn a_rotated_secret_is_used_by_the_next_fetch() {
 }
 
 #[tokio::test]
+async fn a_corrected_secret_is_tried_at_once() {
+    let setting = Stage::set();
+    let file = setting.directory().write("secret", "wrong");
+    let lines = format!("client_secret = {{ file = \"{}\" }}", file.display());
+    let stage = setting.provider(&lines).start().await;
+    let refused = stage.get("/api/").await;
+    refused.expect_problem(502, "token-refused");
+    for _ in 0..3 {
+        assert_eq!(stage.get("/api/").await.status / 100, 5);
+    }
+    assert_eq!(
+        stage.identity_provider.fetches(),
+        1,
+        "it would be refused again"
+    );
+    stage.directory.replace("secret", SECRET);
+    recover(&stage, Duration::from_secs(3)).await;
+    assert_eq!(stage.identity_provider.fetches(), 2);
+}
+
+#[tokio::test]
 async fn each_subject_has_a_token_of_its_own() {
     let stage = Stage::set()
         .provider("inputs = [\"merchant\"]\nparams = { merchant = \"{input.merchant}\" }")
