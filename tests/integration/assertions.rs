@@ -91,6 +91,51 @@ async fn every_attempt_is_signed_anew_and_verifies() {
 }
 
 #[tokio::test]
+async fn a_provider_that_takes_no_assertion_twice_takes_one_for_every_attempt() {
+    let setting = Stage::set();
+    let path = setting.directory().write("client.pem", "");
+    let pair = KeyPair::generate().unwrap();
+    std::fs::write(&path, pair.serialize_pem()).unwrap();
+    let stage = setting
+        .rules(|rules| {
+            rules.client_auth = ClientAuth::PrivateKeyJwt;
+            rules.client_secret = pair.public_key_pem();
+        })
+        .provider(&format!(
+            "client_auth = \"private_key_jwt\"\n\
+             assertion = {{ key = {{ file = \"{}\" }}, alg = \"ES256\" }}",
+            path.display()
+        ))
+        .start()
+        .await;
+    stage.get("/api/").await.expect_ok();
+    renew(&stage).await;
+    stage.get("/api/").await.expect_ok();
+    assert_eq!(stage.identity_provider.granted(), 2);
+
+    // The same one again.
+    let kept = stage.identity_provider.last_request().unwrap().form();
+    let kept: std::collections::HashMap<_, _> = kept.into_iter().collect();
+    let path = stage.directory.write("kept", &kept["client_assertion"]);
+    let rules = stage.identity_provider.rules().clone();
+    let lines = format!(
+        "client_auth = \"private_key_jwt\"\nassertion = {{ file = \"{}\" }}",
+        path.display()
+    );
+    let url = format!(
+        "http://{}/token",
+        stage.identity_provider.server().address()
+    );
+    let again = Stage::set().rules(|it| *it = rules).provider_at(url);
+    let again = again.provider(&lines).start().await;
+    again
+        .get("/api/")
+        .await
+        .expect_problem(502, "token-refused");
+    assert_eq!(stage.identity_provider.granted(), 2);
+}
+
+#[tokio::test]
 async fn a_rotated_key_signs_the_next_attempt() {
     let setting = Stage::set();
     let (key, _) = key_file(&setting);

@@ -8,7 +8,8 @@ use serde_json::json;
 use super::call::Call;
 use crate::config::compile::route_name;
 use crate::config::file::{
-    ClientAuth, ClientId, File, OAuth2File, PathSegment, ProviderFile, RouteFile, SourceFile,
+    ClientAuth, ClientId, File, GrantFile, OAuth2File, PathSegment, ProviderFile, RouteFile,
+    SourceFile,
 };
 use crate::fake::{Forage, Stitch, Systems};
 use crate::provider::secret::{SecretRef, Secrets};
@@ -184,6 +185,17 @@ impl Cast {
             System::Stitch => (systems.stitch.client_id(), systems.stitch.client_secret()),
             System::Forage => (systems.forage.client_id(), systems.forage.client_secret()),
         };
+        let is_simple = matches!(oauth2.grant, GrantFile::ClientCredentials)
+            && !matches!(
+                oauth2.client_auth,
+                ClientAuth::Assertion(_) | ClientAuth::Certificate
+            );
+        if !is_simple {
+            self.left_out.push(format!(
+                "provider {name}: the stand-in knows client credentials with a secret only"
+            ));
+            return None;
+        }
         if matches!(oauth2.client_id.as_deref(), Some(ClientId::Literal(literal)) if literal != id)
         {
             self.left_out.push(format!(
