@@ -7,7 +7,7 @@ use http::Uri;
 use super::carried;
 use super::file::template::references;
 use super::file::{
-    Draft, File, HttpFile, OAuth2File, PathPattern, PathSegment, ProviderFile, RouteFile,
+    Draft, File, HttpFile, JwtFile, OAuth2File, PathPattern, PathSegment, ProviderFile, RouteFile,
     SourceFile,
 };
 use super::hand_out;
@@ -22,9 +22,16 @@ pub(super) fn check(draft: &Draft, report: &mut Report) {
     let file = &draft.file;
     addresses_are_not_shared(file, report);
     for provider in &file.providers {
-        if let SourceFile::OAuth2(oauth2) = &provider.source {
-            params_name_inputs(oauth2, report);
-            token_endpoint_is_encrypted(oauth2, file, report);
+        match &provider.source {
+            SourceFile::OAuth2(oauth2) => {
+                params_name_inputs(oauth2, report);
+                for assertion in oauth2.assertions() {
+                    claims_name_inputs(assertion, &oauth2.inputs, report);
+                }
+                token_endpoint_is_encrypted(oauth2, file, report);
+            }
+            SourceFile::Jwt(source) => claims_name_inputs(&source.jwt, &source.inputs, report),
+            SourceFile::Static(_) | SourceFile::Http(_) | SourceFile::GraphQl(_) => {}
         }
         if let Some(exchange) = provider.source.exchange() {
             exchange_is_encrypted(exchange, file, report);
@@ -72,6 +79,7 @@ pub(super) fn provider_of<'a>(route: &RouteFile, file: &'a File) -> Option<&'a P
 pub(super) fn inputs_of(provider: &ProviderFile) -> &[Spanned<String>] {
     match &provider.source {
         SourceFile::OAuth2(oauth2) => &oauth2.inputs,
+        SourceFile::Jwt(source) => &source.inputs,
         SourceFile::Static(_) => &[],
         SourceFile::Http(http) | SourceFile::GraphQl(http) => &http.inputs,
     }
@@ -105,6 +113,15 @@ fn params_name_inputs(oauth2: &OAuth2File, report: &mut Report) {
     for (_, template) in &oauth2.params {
         for reference in names_without(template, &oauth2.inputs, report.source()) {
             report.push(unknown_name(&reference, &names(&oauth2.inputs), otherwise));
+        }
+    }
+}
+
+fn claims_name_inputs(jwt: &JwtFile, inputs: &[Spanned<String>], report: &mut Report) {
+    let otherwise = "declare it: `inputs = [\"NAME\"]` in this provider, with that name";
+    for template in jwt.texts() {
+        for reference in names_without(template, inputs, report.source()) {
+            report.push(unknown_name(&reference, &names(inputs), otherwise));
         }
     }
 }
@@ -367,6 +384,7 @@ fn scope_has_a_meaning(route: &RouteFile, provider: &ProviderFile, report: &mut 
     let what = match &provider.source {
         SourceFile::OAuth2(_) => return,
         SourceFile::Static(_) => "a static key has no scope",
+        SourceFile::Jwt(_) => "nobody is asked for a scope",
         SourceFile::Http(_) | SourceFile::GraphQl(_) => "this provider has no scope",
     };
     if let Some(scope) = &route.scope {
@@ -406,7 +424,7 @@ fn resolve_is_used(file: &File, report: &mut Report) {
         .iter()
         .flat_map(|provider| match &provider.source {
             SourceFile::OAuth2(oauth2) => vec![&oauth2.token_endpoint.value],
-            SourceFile::Static(_) => Vec::new(),
+            SourceFile::Static(_) | SourceFile::Jwt(_) => Vec::new(),
             SourceFile::Http(http) | SourceFile::GraphQl(http) => http
                 .requests()
                 .filter_map(|request| Some(&request.url.as_ref()?.origin.value))

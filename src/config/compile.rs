@@ -14,10 +14,10 @@ use tokio::runtime::Handle;
 
 use super::carried;
 use super::compile_exchange;
+use super::compile_oauth2 as oauth2;
 use super::file::{
-    ClientAuth as ClientAuthFile, ClientId as ClientIdFile, ConditionFile, File, HttpFile,
-    LimitsFile, OAuth2File, OnConflict as OnConflictFile, PathSegment, ProviderFile, Replay,
-    RequestFile, RouteFile, SourceFile, TlsFile, UrlFile,
+    ConditionFile, File, HttpFile, LimitsFile, OAuth2File, OnConflict as OnConflictFile,
+    PathSegment, ProviderFile, Replay, RequestFile, RouteFile, SourceFile, TlsFile, UrlFile,
 };
 use super::parents;
 use super::report::{Diagnostic, Report};
@@ -26,14 +26,15 @@ use crate::metrics::Metrics;
 use crate::net::connect::{Endpoint, EndpointSettings};
 use crate::net::pool::PoolSettings;
 use crate::net::tls::{TlsClients, TlsError, TlsSettings};
-use crate::provider::client_auth::{ClientAuth, ClientId};
 use crate::provider::exchange::Target;
 use crate::provider::graphql::GraphQl;
 use crate::provider::http::Http;
 use crate::provider::inputs::{InputCheck, Need};
+use crate::provider::jwt::JwtSource;
 use crate::provider::oauth2::OAuth2;
 use crate::provider::pointer::Pointer;
 use crate::provider::request::RequestTemplate;
+use crate::provider::rotation::Rotated;
 use crate::provider::secret::Secrets;
 use crate::provider::static_key::StaticKey;
 use crate::provider::template::{Reference, Template};
@@ -198,6 +199,12 @@ impl Compiler<'_> {
                 };
                 (Source::Static(source), Vec::new())
             }
+            SourceFile::Jwt(source) => {
+                let (jwt, inputs) = oauth2::jwt_source(source);
+                (&jwt, &inputs).hash(&mut hasher);
+                let secrets = self.surroundings.secrets.clone();
+                (Source::Jwt(JwtSource { jwt, secrets }), inputs)
+            }
             SourceFile::OAuth2(source) => {
                 let inputs: Vec<String> = source
                     .inputs
@@ -245,21 +252,8 @@ impl Compiler<'_> {
     ) -> Option<OAuth2> {
         let url = &file.token_endpoint;
         let endpoint = self.endpoint(url, file.tls.as_ref(), file.allow_plaintext, file.timeout)?;
-        let id = match &file.client_id.value {
-            ClientIdFile::Literal(id) => ClientId::Literal(id.clone()),
-            ClientIdFile::Reference(reference) => ClientId::Kept(reference.clone()),
-        };
-        let client_auth = match &file.client_auth {
-            ClientAuthFile::Basic(secret) => ClientAuth::Basic {
-                id,
-                secret: secret.value.clone(),
-            },
-            ClientAuthFile::Post(secret) => ClientAuth::Post {
-                id,
-                secret: secret.value.clone(),
-            },
-            ClientAuthFile::None => ClientAuth::None { id },
-        };
+        let client_auth = oauth2::client_auth(file, inputs);
+        let grant = oauth2::grant(file, inputs);
         let own = || {
             file.scope
                 .iter()
@@ -282,7 +276,16 @@ impl Compiler<'_> {
             .map_or("/", |path| path.as_str())
             .to_owned();
         endpoint.fingerprint().hash(hasher);
-        (&path, &client_auth, &scope, &params, file.after).hash(hasher);
+        (
+            &path,
+            &client_auth,
+            &grant,
+            &scope,
+            &file.resource,
+            &params,
+            file.after,
+        )
+            .hash(hasher);
         Some(OAuth2 {
             token_endpoint: Target {
                 endpoint,
@@ -290,7 +293,10 @@ impl Compiler<'_> {
                 path,
             },
             client_auth,
+            grant,
+            rotated: Rotated::default(),
             scope: scope.into_iter().collect(),
+            resource: file.resource.clone(),
             params,
             fields,
             after: file.after,
@@ -590,6 +596,10 @@ fn policy(file: &ProviderFile, limits: &LimitsFile) -> Policy {
     };
     match &file.source {
         SourceFile::Static(_) => defaults,
+        SourceFile::Jwt(source) => Policy {
+            max_entries: source.max_entries,
+            ..defaults
+        },
         SourceFile::Http(source) | SourceFile::GraphQl(source) => Policy {
             timeout: source.timeout,
             token_wait: source.token_wait,

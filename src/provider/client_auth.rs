@@ -1,13 +1,15 @@
 //! How a client proves who it is at a token endpoint: the names of the OAuth client authentication method registry.
 
 use std::fmt::Write as _;
+use std::time::SystemTime;
 
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 use zeroize::Zeroizing;
 
-use super::FetchError;
+use super::assertion::Assertion;
 use super::secret::{Secret, SecretRef, Secrets};
+use super::{FetchError, Subject};
 
 /// A client and its proof.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -26,11 +28,26 @@ pub enum ClientAuth {
         /// Its secret.
         secret: SecretRef,
     },
+    /// `client_secret_jwt` and `private_key_jwt`: the id in the form, and an assertion (RFC 7523 §2.2).
+    Assertion {
+        /// The client's id; somebody else's assertion may say it alone.
+        id: Option<ClientId>,
+        /// The proof.
+        assertion: Assertion,
+    },
+    /// `tls_client_auth` and `self_signed_tls_client_auth`: the id in the form; the proof is the certificate of the
+    /// connection (RFC 8705 §2).
+    Certificate {
+        /// The client's id.
+        id: ClientId,
+    },
     /// The id in the form, and no proof: a public client.
     None {
         /// The client's id.
         id: ClientId,
     },
+    /// Neither id nor proof: the grant says enough (RFC 7521 §4.1).
+    Anonymous,
 }
 
 /// A client id: no secret, but often kept beside one.
@@ -43,7 +60,15 @@ pub enum ClientId {
 }
 
 impl ClientId {
-    fn read(&self, secrets: &Secrets) -> Result<Secret, FetchError> {
+    /// Where it is, if it is kept.
+    pub(super) const fn reference(&self) -> Option<&SecretRef> {
+        match self {
+            Self::Kept(reference) => Some(reference),
+            Self::Literal(_) => None,
+        }
+    }
+
+    pub(super) fn read(&self, secrets: &Secrets) -> Result<Secret, FetchError> {
         match self {
             Self::Literal(id) => Ok(Secret::new(id.clone())),
             Self::Kept(reference) => Ok(secrets.read(reference)?),
@@ -52,46 +77,70 @@ impl ClientId {
 }
 
 impl ClientAuth {
+    /// Who asks, if that is said.
+    pub(super) const fn id(&self) -> Option<&ClientId> {
+        match self {
+            Self::Basic { id, .. }
+            | Self::Post { id, .. }
+            | Self::Certificate { id }
+            | Self::None { id } => Some(id),
+            Self::Assertion { id, .. } => id.as_ref(),
+            Self::Anonymous => None,
+        }
+    }
+
     /// Where what it needs is kept.
     pub(super) fn references(&self) -> impl Iterator<Item = &SecretRef> {
-        let (id, secret) = match self {
-            Self::Basic { id, secret } | Self::Post { id, secret } => (id, Some(secret)),
-            Self::None { id } => (id, None),
+        let proof = match self {
+            Self::Basic { secret, .. } | Self::Post { secret, .. } => Some(secret),
+            Self::Assertion { assertion, .. } => Some(assertion.reference()),
+            Self::Certificate { .. } | Self::None { .. } | Self::Anonymous => None,
         };
-        let kept = match id {
-            ClientId::Kept(reference) => Some(reference),
-            ClientId::Literal(_) => None,
-        };
-        kept.into_iter().chain(secret)
+        let id = self.id().and_then(ClientId::reference);
+        id.into_iter().chain(proof)
     }
 
     /// Adds the proof to a token request: to its form, or as the value of its `Authorization` field.
     ///
     /// # Errors
     ///
-    /// When a secret cannot be read.
+    /// When a secret cannot be read, or is no key.
     pub(super) fn authenticate(
         &self,
         form: &mut Form,
+        subject: &Subject,
         secrets: &Secrets,
+        now: SystemTime,
     ) -> Result<Option<HeaderValue>, FetchError> {
+        let id = self.id().map(|id| id.read(secrets)).transpose()?;
+        if let (Self::Basic { secret, .. }, Some(id)) = (self, &id) {
+            return Ok(Some(basic(id, &secrets.read(secret)?)));
+        }
+        if let Some(id) = &id {
+            form.add("client_id", id.reveal());
+        }
         match self {
-            Self::Basic { id, secret } => {
-                let (id, secret) = (id.read(secrets)?, secrets.read(secret)?);
-                Ok(Some(basic(&id, &secret)))
-            }
-            Self::Post { id, secret } => {
-                form.add("client_id", id.read(secrets)?.reveal());
+            Self::Post { secret, .. } => {
                 form.add("client_secret", secrets.read(secret)?.reveal());
-                Ok(None)
             }
-            Self::None { id } => {
-                form.add("client_id", id.read(secrets)?.reveal());
-                Ok(None)
+            Self::Assertion { assertion, .. } => {
+                let id = id.as_ref().map(Secret::reveal);
+                let implied: Vec<_> = id
+                    .into_iter()
+                    .flat_map(|id| [("iss", id), ("sub", id)]) // RFC 7523 §3
+                    .collect();
+                let made = assertion.make(&implied, subject, secrets, now)?;
+                form.add("client_assertion_type", JWT_BEARER);
+                form.add("client_assertion", made.reveal());
+            }
+            Self::Basic { .. } | Self::Certificate { .. } | Self::None { .. } | Self::Anonymous => {
             }
         }
+        Ok(None)
     }
 }
+
+const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// `application/x-www-form-urlencoded`, zeroed when dropped, because a secret may be in it.
 #[derive(Debug, Default)]

@@ -3,19 +3,25 @@
 //! An exchange is a [`request`] with values placed in it, and a [`reading`] of the answer; [`http`] and [`graphql`] are
 //! made of both. A provider is a function from inputs to a token. It neither keeps tokens nor tries again: [`crate::token`] does.
 
+pub mod assertion;
+pub mod claim;
 pub mod client_auth;
 pub mod exchange;
 pub mod expiry;
 pub mod extract;
+pub mod grant_type;
 pub mod graphql;
 pub mod http;
 pub mod inputs;
 pub mod json;
+pub mod jwt;
 pub mod oauth2;
 pub mod pointer;
 pub mod reading;
 pub mod request;
+pub mod rotation;
 pub mod secret;
+pub mod signing;
 pub mod static_key;
 pub mod template;
 
@@ -27,6 +33,7 @@ use std::time::Duration;
 use self::graphql::GraphQl;
 use self::http::Http;
 use self::inputs::{InputCheck, InputFault};
+use self::jwt::JwtSource;
 use self::oauth2::OAuth2;
 use self::reading::SingleUse;
 use self::secret::{Secret, SecretError, SecretRef, Secrets};
@@ -81,6 +88,8 @@ pub enum Source {
     Http(Http),
     /// A GraphQL operation.
     GraphQl(GraphQl),
+    /// A JWT, signed here.
+    Jwt(JwtSource),
 }
 
 impl Provider {
@@ -93,6 +102,7 @@ impl Provider {
         match &self.source {
             Source::OAuth2(source) => Ok(source.fetch(call).await?),
             Source::Static(source) => Ok(source.fetch()?),
+            Source::Jwt(source) => Ok(source.fetch(call)?),
             Source::Http(source) => source.fetch(call).await,
             Source::GraphQl(source) => source.fetch(call).await,
         }
@@ -111,7 +121,7 @@ impl Provider {
     #[must_use]
     pub const fn single_use(&self) -> &SingleUse {
         match &self.source {
-            Source::OAuth2(_) | Source::Static(_) => &SingleUse::No,
+            Source::OAuth2(_) | Source::Static(_) | Source::Jwt(_) => &SingleUse::No,
             Source::Http(source) | Source::GraphQl(GraphQl(source)) => &source.reading.single_use,
         }
     }
@@ -120,7 +130,7 @@ impl Provider {
     #[must_use]
     pub const fn refreshes(&self) -> bool {
         match &self.source {
-            Source::OAuth2(_) | Source::Static(_) => false,
+            Source::OAuth2(_) | Source::Static(_) | Source::Jwt(_) => false,
             Source::Http(source) | Source::GraphQl(GraphQl(source)) => source.refresh.is_some(),
         }
     }
@@ -137,12 +147,14 @@ impl Provider {
             Source::OAuth2(source) => source
                 .client_auth
                 .references()
+                .chain(source.grant.references())
                 .for_each(|reference| add(&source.secrets, reference)),
             Source::Static(source) => add(&source.secrets, &source.secret),
             Source::Http(source) | Source::GraphQl(GraphQl(source)) => source
                 .references
                 .iter()
                 .for_each(|reference| add(&source.secrets, reference)),
+            Source::Jwt(source) => add(&source.secrets, &source.jwt.key),
         }
         hasher.finish()
     }

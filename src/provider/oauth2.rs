@@ -3,16 +3,19 @@
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
+use http::HeaderValue;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::client_auth::{ClientAuth, Form};
 use super::exchange::{self, Answer, Target};
 use super::extract;
+use super::grant_type::{Asked, GrantType};
 use super::pointer::Pointer;
+use super::rotation::Rotated;
 use super::secret::{Secret, Secrets};
 use super::template::Template;
-use super::{Call, FetchError, Grant};
+use super::{Call, FetchError, Grant, Subject};
 
 /// `type = "oauth2"`
 #[derive(Debug)]
@@ -21,8 +24,14 @@ pub struct OAuth2 {
     pub token_endpoint: Target,
     /// Who asks.
     pub client_auth: ClientAuth,
+    /// What for.
+    pub grant: GrantType,
+    /// The refresh token of the newest answer.
+    pub rotated: Rotated,
     /// What is asked for. Sorted, so that `a b` and `b a` are one.
     pub scope: Vec<String>,
+    /// Where the token will be used (RFC 8707).
+    pub resource: Vec<String>,
     /// Further parameters, filled in from the subject's inputs by their index.
     pub params: Vec<(String, Template<usize>)>,
     /// Further members of the answer that are kept, by name.
@@ -34,26 +43,76 @@ pub struct OAuth2 {
 }
 
 impl OAuth2 {
-    /// The client credentials grant (RFC 6749 §4.4).
+    /// One token request and its answer.
     ///
     /// # Errors
     ///
     /// When there is no usable token in the answer, or no answer.
     pub(super) async fn fetch(&self, call: &Call<'_>) -> Result<Grant, FetchError> {
+        let bootstrap = match &self.grant {
+            GrantType::RefreshToken(bootstrap) => self.secrets.read(bootstrap).ok(),
+            _ => None,
+        };
+        let (authorization, form) = self.request(call.subject, SystemTime::now())?;
+        let answer =
+            exchange::post_form(&self.token_endpoint, authorization, form.as_str()).await?;
+        let granted = self.grant(&answer);
+        if let Some(bootstrap) = bootstrap {
+            self.follow_rotation(bootstrap, &answer, granted.as_ref().err());
+        }
+        granted
+    }
+
+    fn request(
+        &self,
+        subject: &Subject,
+        now: SystemTime,
+    ) -> Result<(Option<HeaderValue>, Form), FetchError> {
         let mut form = Form::default();
-        form.add("grant_type", "client_credentials");
+        let asked = Asked {
+            subject,
+            client_id: self.client_auth.id(),
+            secrets: &self.secrets,
+            rotated: &self.rotated,
+            now,
+        };
+        self.grant.add_to(&mut form, &asked)?;
         if !self.scope.is_empty() {
             form.add("scope", &self.scope.join(" "));
         }
+        for resource in &self.resource {
+            form.add("resource", resource);
+        }
         for (name, template) in &self.params {
             let value = template
-                .render(|index| Ok::<_, FetchError>(Cow::Borrowed(call.subject.input(*index))))?;
+                .render(|index| Ok::<_, FetchError>(Cow::Borrowed(subject.input(*index))))?;
             form.add(name, &value);
         }
-        let authorization = self.client_auth.authenticate(&mut form, &self.secrets)?;
-        let answer =
-            exchange::post_form(&self.token_endpoint, authorization, form.as_str()).await?;
-        self.grant(&answer)
+        let authorization =
+            self.client_auth
+                .authenticate(&mut form, subject, &self.secrets, now)?;
+        Ok((authorization, form))
+    }
+
+    // RFC 6749 §6: an answer may bring the refresh token that replaces the one that was sent.
+    fn follow_rotation(&self, bootstrap: Secret, answer: &Answer, error: Option<&FetchError>) {
+        #[derive(Deserialize)]
+        struct Rotation {
+            refresh_token: String,
+        }
+        match error {
+            Some(FetchError::Refused { error }) if &**error == "invalid_grant" => {
+                self.rotated.forget();
+            }
+            Some(_) => {}
+            None => {
+                let rotation = serde_json::from_slice::<Rotation>(&answer.body).ok();
+                let latest = rotation.map(|it| it.refresh_token);
+                if let Some(latest) = latest.filter(|it| !it.is_empty()) {
+                    self.rotated.keep(bootstrap, Secret::new(latest));
+                }
+            }
+        }
     }
 
     fn grant(&self, answer: &Answer) -> Result<Grant, FetchError> {
@@ -69,6 +128,10 @@ impl OAuth2 {
         match success.token_type {
             None | Some(Value::Null) => {}
             Some(Value::String(kind)) if kind.eq_ignore_ascii_case("bearer") => {}
+            // RFC 8693 §2.2.1: what was exchanged need not be an access token.
+            Some(Value::String(kind))
+                if kind.eq_ignore_ascii_case("n_a")
+                    && matches!(self.grant, GrantType::TokenExchange(_)) => {}
             Some(_) => return Err(FetchError::malformed("its token_type is not Bearer")),
         }
         extract::check_token(token.reveal())?;

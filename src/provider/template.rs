@@ -46,6 +46,8 @@ pub enum Reference {
     Parent,
     /// `{refresh_token}`
     RefreshToken,
+    /// `{key.sha256}`: the fingerprint of the public half of the key that signs.
+    KeyFingerprint,
 }
 
 /// What is done to a value before it is placed.
@@ -351,7 +353,7 @@ fn placeholder(text: &str, offset: usize) -> Result<Part<Reference>, TemplateErr
             text.len() + 2,
             format!("unknown placeholder `{{{name}}}`"),
             "placeholders are {token}, {token.PROVIDER}, {field.NAME}, {input.NAME}, {path.NAME}, {header.NAME}, \
-             {query.NAME}, {body./POINTER}, {secret.NAME}, {parent} and {refresh_token}",
+             {query.NAME}, {body./POINTER}, {secret.NAME}, {parent}, {refresh_token} and {key.sha256}",
         )
     })?;
     let filters = pieces
@@ -374,6 +376,7 @@ fn reference(name: &str) -> Option<Reference> {
         "token" => Some(Reference::Token),
         "parent" => Some(Reference::Parent),
         "refresh_token" => Some(Reference::RefreshToken),
+        "key.sha256" => Some(Reference::KeyFingerprint),
         _ => None,
     };
     if plain.is_some() {

@@ -10,7 +10,9 @@ use crate::fake::{IdentityProvider, Rules};
 use crate::net::connect::{Endpoint, EndpointSettings};
 use crate::provider::client_auth::{ClientAuth, ClientId};
 use crate::provider::exchange::Target;
+use crate::provider::grant_type::GrantType;
 use crate::provider::oauth2::OAuth2;
+use crate::provider::rotation::Rotated;
 use crate::provider::secret::{SecretRef, Secrets};
 use crate::provider::static_key::StaticKey;
 use crate::provider::{Policy, Source};
@@ -219,7 +221,10 @@ fn client_at(address: SocketAddr, place: &Place) -> Arc<Tokens> {
             id: ClientId::Literal("id".to_owned()),
             secret: SecretRef::Env("SECRET".to_owned()),
         },
+        grant: GrantType::default(),
+        rotated: Rotated::default(),
         scope: Vec::new(),
+        resource: Vec::new(),
         params: Vec::new(),
         fields: Vec::new(),
         after: Duration::from_mins(5),

@@ -9,6 +9,7 @@
 
 mod admin;
 mod answers;
+mod assertions;
 mod chain;
 mod check;
 mod demo;

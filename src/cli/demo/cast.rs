@@ -8,7 +8,8 @@ use serde_json::json;
 use super::call::Call;
 use crate::config::compile::route_name;
 use crate::config::file::{
-    ClientAuth, ClientId, File, OAuth2File, PathSegment, ProviderFile, RouteFile, SourceFile,
+    ClientAuth, ClientId, File, GrantFile, OAuth2File, PathSegment, ProviderFile, RouteFile,
+    SourceFile,
 };
 use crate::fake::{Forage, Stitch, Systems};
 use crate::provider::secret::{SecretRef, Secrets};
@@ -165,10 +166,26 @@ impl Cast {
     /// Finds the system that plays a provider, and makes its secrets up.
     fn hire(&mut self, provider: &ProviderFile, systems: &Systems) -> Option<System> {
         let name = provider.name.as_str();
-        let SourceFile::OAuth2(oauth2) = &provider.source else {
-            self.left_out
-                .push(format!("provider {name}: its secret is the token"));
-            return None;
+        let oauth2 = match &provider.source {
+            SourceFile::OAuth2(oauth2) => oauth2,
+            SourceFile::Static(_) => {
+                self.left_out
+                    .push(format!("provider {name}: its secret is the token"));
+                return None;
+            }
+            SourceFile::Jwt(_) => {
+                self.left_out
+                    .push(format!("provider {name}: it signs its own tokens"));
+                return None;
+            }
+            SourceFile::Http(exchange) | SourceFile::GraphQl(exchange) => {
+                for url in exchange.requests().filter_map(|it| it.url.as_ref()) {
+                    self.cut_off(&url.origin);
+                }
+                self.left_out
+                    .push(format!("provider {name}: the tour takes another way"));
+                return None;
+            }
         };
         let Some(system) = System::of_token_endpoint(&oauth2.token_endpoint) else {
             let host = oauth2.token_endpoint.host().unwrap_or_default();
@@ -181,7 +198,19 @@ impl Cast {
             System::Stitch => (systems.stitch.client_id(), systems.stitch.client_secret()),
             System::Forage => (systems.forage.client_id(), systems.forage.client_secret()),
         };
-        if matches!(&oauth2.client_id.value, ClientId::Literal(literal) if literal != id) {
+        let is_simple = matches!(oauth2.grant, GrantFile::ClientCredentials)
+            && !matches!(
+                oauth2.client_auth,
+                ClientAuth::Assertion(_) | ClientAuth::Certificate
+            );
+        if !is_simple {
+            self.left_out.push(format!(
+                "provider {name}: the stand-in knows client credentials with a secret only"
+            ));
+            return None;
+        }
+        if matches!(oauth2.client_id.as_deref(), Some(ClientId::Literal(literal)) if literal != id)
+        {
             self.left_out.push(format!(
                 "provider {name}: the stand-in does not know the client_id in the file"
             ));
@@ -193,15 +222,15 @@ impl Cast {
     }
 
     fn make_up(&mut self, oauth2: &OAuth2File, id: &str, secret: &str) {
-        let client_id = match &oauth2.client_id.value {
-            ClientId::Reference(reference) => Some((reference, id)),
-            ClientId::Literal(_) => None,
+        let client_id = match oauth2.client_id.as_deref() {
+            Some(ClientId::Reference(reference)) => Some((reference, id)),
+            Some(ClientId::Literal(_)) | None => None,
         };
         let client_secret = match &oauth2.client_auth {
             ClientAuth::Basic(reference) | ClientAuth::Post(reference) => {
                 Some((&reference.value, secret))
             }
-            ClientAuth::None => None,
+            ClientAuth::Assertion(_) | ClientAuth::Certificate | ClientAuth::None => None,
         };
         for (reference, value) in client_id.into_iter().chain(client_secret) {
             if !self.supply.contains_key(reference) {

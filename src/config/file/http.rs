@@ -113,7 +113,7 @@ pub enum SingleUseFile {
 
 impl HttpFile {
     /// Every request in it.
-    pub(in crate::config) fn requests(&self) -> impl Iterator<Item = &RequestFile> {
+    pub fn requests(&self) -> impl Iterator<Item = &RequestFile> {
         let refresh = self.refresh.iter().map(|refresh| &refresh.request);
         std::iter::once(&self.request).chain(refresh)
     }

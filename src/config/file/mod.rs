@@ -1,11 +1,15 @@
 //! The mirror of `proxy.toml`: what the user wrote, in types, with the place of everything that can be pointed at.
 
+mod assertion;
+mod client_auth;
 mod expiry;
 mod fields;
+mod grant;
 mod graphql;
 mod hand_out;
 mod http;
 mod json;
+mod jwt;
 mod names;
 mod network;
 mod path;
@@ -27,11 +31,15 @@ mod unit;
 mod url;
 mod value;
 
+pub use assertion::AssertionFile;
+pub use client_auth::ClientAuth;
 pub use expiry::ExpiryFile;
+pub use grant::GrantFile;
 pub use http::{ExpectedFile, HttpFile, ReadingFile, SingleUseFile, TokenPlaceFile};
+pub use jwt::{JwtFile, JwtSourceFile};
 pub use path::{PathPattern, PathSegment};
 pub use process::{AdminFile, LimitsFile, ListenFile, LogFile, LogFormat, ResolveFile};
-pub use provider::{ClientAuth, ClientId, OAuth2File, ProviderFile, SourceFile, StaticFile};
+pub use provider::{ClientId, OAuth2File, ProviderFile, SourceFile, StaticFile};
 pub use refresh::RefreshFile;
 pub use request::{BodyFile, Params, RequestFile, UrlFile};
 pub use route::{OnConflict, Replay, RouteFile, TimeoutsFile};

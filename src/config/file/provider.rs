@@ -5,10 +5,14 @@ use std::time::Duration;
 use http::Uri;
 use toml::de::DeValue;
 
+use super::assertion::AssertionFile;
+use super::client_auth::{self, ClientAuth, Method};
 use super::fields::fields;
+use super::grant::{self, GrantFile};
 use super::graphql::graphql;
 use super::hand_out::hand_out;
 use super::http::{HttpFile, SingleUseFile, http};
+use super::jwt::{JwtFile, JwtSourceFile, jwt_source};
 use super::names::{is_name, names};
 use super::reader::{Table, Value, wrong_type};
 use super::scope::scope;
@@ -50,6 +54,8 @@ pub enum SourceFile {
     Http(Box<HttpFile>),
     /// `type = "graphql"`
     GraphQl(Box<HttpFile>),
+    /// `type = "jwt"`
+    Jwt(Box<JwtSourceFile>),
 }
 
 impl SourceFile {
@@ -57,22 +63,26 @@ impl SourceFile {
     pub(in crate::config) fn exchange(&self) -> Option<&HttpFile> {
         match self {
             Self::Http(http) | Self::GraphQl(http) => Some(http),
-            Self::OAuth2(_) | Self::Static(_) => None,
+            Self::OAuth2(_) | Self::Static(_) | Self::Jwt(_) => None,
         }
     }
 }
 
-/// `type = "oauth2"`, `grant_type = "client_credentials"`: RFC 6749 §4.4.
+/// `type = "oauth2"`: a token endpoint (RFC 6749).
 #[derive(Clone, Debug)]
 pub struct OAuth2File {
     /// Where tokens are asked for.
     pub token_endpoint: Spanned<Uri>,
+    /// What for.
+    pub grant: GrantFile,
     /// How the client proves who it is.
     pub client_auth: ClientAuth,
-    /// Who the client is.
-    pub client_id: Spanned<ClientId>,
+    /// Who the client is, unless the grant or the assertion says it.
+    pub client_id: Option<Spanned<ClientId>>,
     /// Scope tokens, each once; a route may replace them.
     pub scope: Vec<Spanned<String>>,
+    /// Where the token will be used (RFC 8707).
+    pub resource: Vec<String>,
     /// Further parameters of the token request. Only [`Reference::Input`] in them.
     pub params: Vec<(Spanned<String>, Spanned<Template>)>,
     /// What a route has to supply; a token per distinct value.
@@ -93,15 +103,25 @@ pub struct OAuth2File {
     pub allow_plaintext: bool,
 }
 
-/// A method of the OAuth client authentication method registry, with what it needs.
-#[derive(Clone, Debug)]
-pub enum ClientAuth {
-    /// `client_secret_basic`
-    Basic(Spanned<SecretRef>),
-    /// `client_secret_post`
-    Post(Spanned<SecretRef>),
-    /// `none`: a public client.
-    None,
+impl OAuth2File {
+    /// The assertions that are signed here.
+    pub fn assertions(&self) -> impl Iterator<Item = &JwtFile> {
+        let of_client = match &self.client_auth {
+            ClientAuth::Assertion(assertion) => Some(assertion),
+            ClientAuth::Basic(_) | ClientAuth::Post(_) => None,
+            ClientAuth::Certificate | ClientAuth::None => None,
+        };
+        let of_grant = match &self.grant {
+            GrantFile::JwtBearer(assertion) => Some(assertion),
+            GrantFile::ClientCredentials | GrantFile::Password { .. } => None,
+            GrantFile::RefreshToken(_) | GrantFile::TokenExchange(_) => None,
+        };
+        let all = of_client.into_iter().chain(of_grant);
+        all.filter_map(|assertion| match assertion {
+            AssertionFile::Signed { jwt, .. } => Some(&**jwt),
+            AssertionFile::Kept(_) => None,
+        })
+    }
 }
 
 /// A client identifier. Not a secret (RFC 6749 §2.2), but it may be kept where the secret is.
@@ -126,6 +146,7 @@ enum Type {
     Static,
     Http,
     GraphQl,
+    Jwt,
 }
 
 /// Reads a provider. None if there is not enough of it to be held against the rest of the file.
@@ -142,11 +163,12 @@ pub(super) fn provider(
             ("static", Type::Static),
             ("http", Type::Http),
             ("graphql", Type::GraphQl),
+            ("jwt", Type::Jwt),
         ];
-        choice(value, &choices, &["jwt"], report)
+        choice(value, &choices, &[], report)
     })?;
     match kind.value {
-        Type::OAuth2 | Type::Static => table.refuse("parent", report, |span| {
+        Type::OAuth2 | Type::Static | Type::Jwt => table.refuse("parent", report, |span| {
             Diagnostic::error("a provider of this type has no parent", span)
                 .hint("leave it out, or write `type = \"http\"`")
         }),
@@ -160,6 +182,7 @@ pub(super) fn provider(
         Type::Static => static_key(table, report).map(SourceFile::Static),
         Type::Http => http(table, report).map(|it| SourceFile::Http(Box::new(it))),
         Type::GraphQl => graphql(table, report).map(|it| SourceFile::GraphQl(Box::new(it))),
+        Type::Jwt => jwt_source(table, report).map(|it| SourceFile::Jwt(Box::new(it))),
     };
     let exchange = source.as_ref().and_then(SourceFile::exchange);
     let is_single_use =
@@ -198,40 +221,35 @@ fn static_key(mut table: Table<'_>, report: &mut Report) -> Option<StaticFile> {
 
 fn oauth2(mut table: Table<'_>, report: &mut Report) -> Option<OAuth2File> {
     let before = report.count();
-    table.read("grant_type", report, |value, report| {
-        let choices = [("client_credentials", ())];
-        choice(value, &choices, &["password", "refresh_token"], report)
-    });
-    let method = table.read("client_auth", report, client_auth);
-    // What else a method or a grant that is not yet here would need, is not known here either.
+    let kind = table.read("grant_type", report, grant::kind);
+    let method = table.read("client_auth", report, client_auth::method);
+    // What else an unknown method or grant would need is not known either.
     let is_known = report.count() == before;
     let example = "token_endpoint = \"https://login.example.com/token\"";
     let token_endpoint = table.require("token_endpoint", example, report, endpoint);
-    let example = "client_id = { env = \"CLIENT_ID\" }";
-    let client_id = table.require("client_id", example, report, client_id);
-    let client_auth = match value_or(method, Method::Basic) {
-        Method::None => {
-            table.refuse("client_secret", report, |span| {
-                Diagnostic::error("a client without authentication has no secret", span)
-                    .hint("leave `client_secret` out, or `client_auth = \"none\"`")
-            });
-            Some(ClientAuth::None)
-        }
-        method if is_known => {
-            let example = "client_secret = { env = \"CLIENT_SECRET\" }";
-            let secret = table.require("client_secret", example, report, secret);
-            secret.map(|secret| match method {
-                Method::Post => ClientAuth::Post(secret),
-                Method::Basic | Method::None => ClientAuth::Basic(secret),
-            })
-        }
-        Method::Basic | Method::Post => {
-            table.read("client_secret", report, secret);
-            None
-        }
+    let kind = value_or(kind, grant::Kind::ClientCredentials);
+    let method = method.map_or_else(|| Method::implied(kind, &table), |it| it.value);
+    let mut grant = None;
+    let mut client_auth = None;
+    if is_known {
+        grant = grant::grant(kind, &mut table, report);
+        client_auth = client_auth::client_auth(method, kind, &mut table, report);
+    } else {
+        table.read("client_secret", report, secret);
+    }
+    let client_id = if !table.has("client_id") && method.id_is_optional(kind, client_auth.as_ref())
+    {
+        table.take("client_id");
+        None
+    } else {
+        let example = "client_id = { env = \"CLIENT_ID\" }";
+        Some(table.require("client_id", example, report, client_id))
     };
+    let resource = table.read("resource", report, grant::resource);
     let scope = table.read("scope", report, scope);
-    let params = table.read("params", report, params);
+    let params = table.read("params", report, |value, report| {
+        params(value, kind, report)
+    });
     let inputs = table.read("inputs", report, |value, report| {
         Some(names(value, "an input", report))
     });
@@ -240,7 +258,16 @@ fn oauth2(mut table: Table<'_>, report: &mut Report) -> Option<OAuth2File> {
     let timeout = table.read("timeout", report, some_time);
     let token_wait = table.read("token_wait", report, some_time);
     let max_entries = table.read("max_entries", report, count);
+    let has_tls = table.has("tls");
     let tls = table.read("tls", report, tls);
+    let shows_certificate = tls.as_ref().map_or(has_tls, |tls| tls.client.is_some());
+    if is_known && method == Method::Certificate && !shows_certificate {
+        let span = tls.as_ref().map_or(table.span(), |tls| tls.span.clone());
+        report.push(
+            Diagnostic::error("there is no certificate to show", span)
+                .hint("add `tls = { cert = \"/run/secrets/client.pem\", key = \"/run/secrets/client.key\" }`"),
+        );
+    }
     let allow_plaintext = table.read("allow_plaintext", report, boolean);
     table.refuse("after", report, |span| {
         Diagnostic::error("`after` is part of `expiry`", span)
@@ -251,9 +278,14 @@ fn oauth2(mut table: Table<'_>, report: &mut Report) -> Option<OAuth2File> {
     }
     Some(OAuth2File {
         token_endpoint: token_endpoint?,
+        grant: grant?,
         client_auth: client_auth?,
-        client_id: client_id?,
+        client_id: match client_id {
+            Some(client_id) => Some(client_id?),
+            None => None,
+        },
         scope: value_or(scope, Vec::new()),
+        resource: value_or(resource, Vec::new()),
         params: value_or(params, Vec::new()),
         inputs: value_or(inputs, Vec::new()),
         max_lifetime: max_lifetime.map(|it| it.value),
@@ -266,29 +298,7 @@ fn oauth2(mut table: Table<'_>, report: &mut Report) -> Option<OAuth2File> {
     })
 }
 
-#[derive(Clone, Copy)]
-enum Method {
-    Basic,
-    Post,
-    None,
-}
-
-fn client_auth(value: &Value<'_>, report: &mut Report) -> Option<Method> {
-    let choices = [
-        ("client_secret_basic", Method::Basic),
-        ("client_secret_post", Method::Post),
-        ("none", Method::None),
-    ];
-    let later = [
-        "client_secret_jwt",
-        "private_key_jwt",
-        "tls_client_auth",
-        "self_signed_tls_client_auth",
-    ];
-    choice(value, &choices, &later, report)
-}
-
-fn client_id(value: &Value<'_>, report: &mut Report) -> Option<ClientId> {
+pub(super) fn client_id(value: &Value<'_>, report: &mut Report) -> Option<ClientId> {
     let DeValue::String(text) = value.get_ref() else {
         return match value.get_ref() {
             DeValue::Table(_) => secret(value, report).map(ClientId::Reference),
@@ -319,14 +329,15 @@ fn client_id(value: &Value<'_>, report: &mut Report) -> Option<ClientId> {
 
 type Params = Vec<(Spanned<String>, Spanned<Template>)>;
 
-fn params(value: &Value<'_>, report: &mut Report) -> Option<Params> {
+fn params(value: &Value<'_>, kind: grant::Kind, report: &mut Report) -> Option<Params> {
     let verdict = |reference: &Reference| match reference {
         Reference::Input(_) => Verdict::Fine,
         _ => Verdict::Wrong("a parameter is made of {input.NAME} and text"),
     };
     let mut read = Vec::new();
     for (key, value) in Table::of(value, report)?.entries() {
-        if let Some(hint) = reserved(key.value) {
+        let own = grant::sets(kind, key.value).then_some("it has a key of its own beside `params`");
+        if let Some(hint) = reserved(key.value).or(own) {
             let message = format!("`{}` is not set here", key.value);
             report.push(Diagnostic::error(message, key.span).hint(hint));
             continue;

@@ -245,7 +245,10 @@ fn headers(value: &Value<'_>, report: &mut Report) -> Option<Headers> {
                 "make it an input first, `inputs = { x = \"{path.x}\" }`, and write {input.x} here",
             )
         }
-        Reference::Secret(_) | Reference::Parent | Reference::RefreshToken => Verdict::Wrong(
+        Reference::Secret(_)
+        | Reference::Parent
+        | Reference::RefreshToken
+        | Reference::KeyFingerprint => Verdict::Wrong(
             "a header is made of {token}, {token.PROVIDER}, {field.NAME}, {input.NAME} and text",
         ),
     };

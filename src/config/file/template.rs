@@ -96,6 +96,7 @@ pub(in crate::config) fn as_written(reference: &Reference) -> String {
         Reference::Secret(name) => format!("{{secret.{name}}}"),
         Reference::Parent => "{parent}".to_owned(),
         Reference::RefreshToken => "{refresh_token}".to_owned(),
+        Reference::KeyFingerprint => "{key.sha256}".to_owned(),
     }
 }
 
@@ -163,7 +164,7 @@ fn show_what_is_public(text: &str, span: Range<usize>, report: &mut Report) {
 }
 
 /// What a placeholder begins with.
-const KINDS: [&str; 10] = [
+const KINDS: [&str; 11] = [
     "token",
     "field",
     "input",
@@ -174,6 +175,7 @@ const KINDS: [&str; 10] = [
     "secret",
     "parent",
     "refresh_token",
+    "key",
 ];
 
 fn kind(inside: &str) -> (&str, &str) {

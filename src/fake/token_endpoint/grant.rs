@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::Method;
 
+use super::assertion::{self, Proof};
 use super::form;
 use super::refusal::Refusal;
 use super::rules::{ClientAuth, Rules};
@@ -16,6 +17,8 @@ use crate::fake::Received;
 pub(super) struct Grant {
     pub(super) scopes: Vec<String>,
     pub(super) lifetime: Option<Duration>,
+    /// The `jti` of the assertion with which the client came.
+    pub(super) jti: Option<String>,
 }
 
 impl Grant {
@@ -30,7 +33,7 @@ impl Grant {
             )); // RFC 6749 §2.3.1
         }
         let parameters = Parameters::read(request)?;
-        present(rules, request, &parameters)?;
+        let jti = present(rules, request, &parameters)?;
         match parameters.get("grant_type") {
             Some("client_credentials") => {}
             Some(_) => return Err(Refusal::GrantType),
@@ -40,6 +43,7 @@ impl Grant {
         Ok(Self {
             scopes: scopes(rules, &parameters)?,
             lifetime: lifetime(rules, &parameters)?,
+            jti,
         })
     }
 }
@@ -76,15 +80,37 @@ impl Parameters {
     }
 }
 
-/// Client authentication (RFC 6749 §2.3), in the one way that the rules allow.
-fn present(rules: &Rules, request: &Received, parameters: &Parameters) -> Result<(), Refusal> {
+/// Client authentication (RFC 6749 §2.3), in the one way that the rules allow. The `jti` of an assertion, if one was it.
+fn present(
+    rules: &Rules,
+    request: &Received,
+    parameters: &Parameters,
+) -> Result<Option<String>, Refusal> {
     let tries_header = request.values("authorization").next().is_some();
     if tries_header && parameters.get("client_secret").is_some() {
         return Err(Refusal::Malformed(
             "more than one way of client authentication",
         )); // §2.3: MUST NOT
     }
+    let mut jti = None;
     let is_client = match rules.client_auth {
+        ClientAuth::ClientSecretJwt | ClientAuth::PrivateKeyJwt => {
+            let proof = match rules.client_auth {
+                ClientAuth::ClientSecretJwt => Proof::Secret,
+                _ => Proof::PublicKey,
+            };
+            let kind = parameters.get("client_assertion_type");
+            if kind != Some("urn:ietf:params:oauth:client-assertion-type:jwt-bearer") {
+                return Err(Refusal::Missing("client_assertion_type"));
+            }
+            let assertion = parameters
+                .get("client_assertion")
+                .ok_or(Refusal::Missing("client_assertion"))?;
+            jti = assertion::judge(assertion, proof, rules, request);
+            let id = parameters.get("client_id");
+            let is_same = id.is_none_or(|said| said == rules.client_id); // RFC 7521 §4.2
+            jti.is_some() && is_same && !tries_header && parameters.get("client_secret").is_none()
+        }
         ClientAuth::ClientSecretBasic => basic(request).is_some_and(|(id, secret)| {
             same(&id, &rules.client_id)
                 & same(&secret, &rules.client_secret)
@@ -105,7 +131,7 @@ fn present(rules: &Rules, request: &Received, parameters: &Parameters) -> Result
         }
     };
     if is_client {
-        Ok(())
+        Ok(jti)
     } else {
         Err(Refusal::Client {
             challenge: tries_header || rules.client_auth == ClientAuth::ClientSecretBasic,

@@ -1,5 +1,6 @@
 //! An OAuth 2.0 token endpoint for client credentials (RFC 6749 §4.4), without a socket.
 
+mod assertion;
 mod form;
 mod grant;
 mod refusal;
@@ -7,7 +8,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -69,6 +70,7 @@ struct State {
     granted: AtomicUsize,
     requests: Recent,
     issued: Locked<HashMap<String, Issued>>,
+    seen: Locked<HashSet<String>>,
     lifetime: Locked<Duration>,
     amend: Locked<Arc<Amend>>,
 }
@@ -93,6 +95,7 @@ impl TokenEndpoint {
             granted: AtomicUsize::new(0),
             requests: Recent::default(),
             issued: Locked::default(),
+            seen: Locked::default(),
             lifetime,
             amend: Locked::new(Arc::new(|_| {})),
         }))
@@ -204,6 +207,9 @@ impl TokenEndpoint {
             return Ok(wrong);
         }
         Ok(match Grant::judge(&state.rules, &request) {
+            Ok(grant) if !state.is_new(grant.jti.as_ref()) => {
+                refuse(Refusal::Client { challenge: false })
+            }
             Ok(grant) => self.issue(grant),
             Err(refusal) => refuse(refusal),
         })
@@ -241,6 +247,15 @@ impl TokenEndpoint {
 }
 
 impl State {
+    /// Whether the assertion of this `jti` comes for the first time (RFC 7523 §3, rule 7).
+    fn is_new(&self, jti: Option<&String>) -> bool {
+        let mut seen = self.seen.lock();
+        if seen.len() >= MANY_TOKENS {
+            seen.clear();
+        }
+        jti.is_none_or(|jti| seen.insert(jti.clone()))
+    }
+
     fn remember(&self, token: String, new: Issued) {
         let mut issued = self.issued.lock();
         if issued.len() >= MANY_TOKENS {

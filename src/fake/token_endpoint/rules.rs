@@ -9,7 +9,8 @@ use std::time::Duration;
 pub struct Rules {
     /// The client's id.
     pub client_id: String,
-    /// The client's secret; of no importance with [`ClientAuth::None`].
+    /// The client's secret; with [`ClientAuth::PrivateKeyJwt`], its public key in PEM; of no importance with
+    /// [`ClientAuth::None`].
     pub client_secret: String,
     /// The one way in which the client may present itself.
     pub client_auth: ClientAuth,
@@ -36,6 +37,10 @@ pub enum ClientAuth {
     ClientSecretBasic,
     /// `client_secret_post`: in the body.
     ClientSecretPost,
+    /// `client_secret_jwt`: by an assertion that the secret has signed, never the same one twice.
+    ClientSecretJwt,
+    /// `private_key_jwt`: by an assertion that the client's key has signed, never the same one twice.
+    PrivateKeyJwt,
     /// `none`: a public client that only says who it is.
     None,
 }

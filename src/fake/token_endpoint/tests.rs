@@ -356,3 +356,47 @@ async fn a_faulty_endpoint_still_counts() {
     assert_eq!(error(&reply), (401, json!("invalid_client")));
     assert_eq!((provider.fetches(), provider.granted()), (1, 0));
 }
+
+#[tokio::test]
+async fn an_assertion_is_taken_once_and_only_from_the_client_for_this_endpoint_and_in_time() {
+    use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+    let (provider, client) = start(Rules {
+        client_auth: ClientAuth::ClientSecretJwt,
+        ..Rules::by_the_book("id", "secret")
+    })
+    .await;
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    let endpoint = "https://login.example/token";
+    let good = json!({ "iss": "id", "sub": "id", "aud": endpoint, "exp": now + 60, "nbf": now, "jti": "1" });
+    let with = |name: &str, value: Value| {
+        let mut claims = good.clone();
+        claims[name] = value;
+        claims
+    };
+    let attempts = [
+        (with("iss", json!("other")), 401),
+        (with("sub", json!(null)), 401),
+        (with("aud", json!("https://other.example/token")), 401),
+        (with("exp", json!(now)), 401),
+        (with("exp", json!(null)), 401),
+        (with("nbf", json!(now + 60)), 401),
+        (with("jti", json!(null)), 401),
+        (good.clone(), 200),
+        (good.clone(), 401),
+        (with("jti", json!("2")), 200),
+    ];
+    for (claims, status) in attempts {
+        let key = EncodingKey::from_secret(b"secret");
+        let assertion = encode(&Header::new(Algorithm::HS384), &claims, &key).unwrap();
+        let form = format!(
+            "{GRANT}&client_assertion_type=urn:ietf:params:oauth:client-assertion-type:jwt-bearer&client_assertion={assertion}"
+        );
+        let fields = [FORM, ("host", "login.example")];
+        let reply = client.send("POST", "/token", &fields, &form).await.unwrap();
+        assert_eq!(reply.status, status, "{claims}");
+    }
+    assert_eq!(provider.granted(), 2);
+}

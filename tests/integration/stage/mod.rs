@@ -323,8 +323,8 @@ fn config(top: &str, provider: &str, route: &str, more: &str) -> String {
         }
     };
     let id = unless(provider, "client_id", "client_id = \"app\"");
-    let is_public = provider.contains("client_auth = \"none\"");
-    let secret = if is_public {
+    let without_secret = ["\"none\"", "\"private_key_jwt\"", "\"tls_client_auth\""];
+    let secret = if without_secret.iter().any(|it| provider.contains(it)) {
         String::new()
     } else {
         unless(
