@@ -7,8 +7,8 @@
 //! with what it judges. Where the real system's answer is not known to the public, a comment says
 //! that the answer is our guess.
 //!
-//! * [`Systems`]: everything the demo needs, started at once: [`Stitch`], [`Forage`], and the
-//!   [`Authority`] whose certificates they show.
+//! * [`Systems`]: everything the demo needs, started at once: [`Stitch`], [`Forage`], [`Highnote`],
+//!   [`Concierge`], and the [`Authority`] whose certificates they show.
 //! * [`IdentityProvider`] and [`Upstream`]: the same for tests, without the habits of one company.
 //!   The first is a [`TokenEndpoint`] with a server.
 //! * [`Faults`]: what an endpoint shall do wrong, and when. [`Received`]: what it was sent.
@@ -20,6 +20,7 @@ mod answer;
 mod authority;
 mod bearer;
 mod clock;
+mod concierge;
 mod digest;
 mod faults;
 mod forage;
@@ -41,6 +42,7 @@ use std::net::SocketAddr;
 
 pub use self::answer::{Answer, AnswerBody};
 pub use self::authority::{Authority, ClientCertificate};
+pub use self::concierge::Concierge;
 pub use self::faults::{Fault, Faults};
 pub use self::forage::Forage;
 pub use self::highnote::{Highnote, Usage};
@@ -74,7 +76,7 @@ pub enum FakeError {
     Stopped,
 }
 
-/// The systems of the demo: one authority, Stitch and Forage.
+/// The systems of the demo, and one authority.
 #[derive(Debug)]
 pub struct Systems {
     /// Whom a client has to trust.
@@ -83,6 +85,10 @@ pub struct Systems {
     pub stitch: Stitch,
     /// Forage's sandbox.
     pub forage: Forage,
+    /// Highnote.
+    pub highnote: Highnote,
+    /// The Concierge service of Infocus.
+    pub concierge: Concierge,
 }
 
 impl Systems {
@@ -95,10 +101,14 @@ impl Systems {
         let authority = Authority::new()?;
         let stitch = Stitch::start(Some(&authority)).await?;
         let forage = Forage::start(Some(&authority)).await?;
+        let highnote = Highnote::start(Some(&authority)).await?;
+        let concierge = Concierge::start(Some(&authority)).await?;
         Ok(Self {
             authority,
             stitch,
             forage,
+            highnote,
+            concierge,
         })
     }
 
@@ -119,6 +129,14 @@ impl Systems {
                 format!("{}:443", Forage::HOST),
                 self.forage.server().address(),
             ),
+            (
+                format!("{}:443", Highnote::HOST),
+                self.highnote.server().address(),
+            ),
+            (
+                format!("{}:443", Concierge::HOST),
+                self.concierge.server().address(),
+            ),
         ]
     }
 }
@@ -135,7 +153,7 @@ mod tests {
         let systems = Systems::start().await.unwrap();
         shared(&systems);
         let resolve = systems.resolve();
-        assert_eq!(resolve.len(), 3);
+        assert_eq!(resolve.len(), 5);
         for (authority, address) in resolve {
             let host = authority.strip_suffix(":443").unwrap();
             let client = Client::trusting(&systems.authority, host, address);
