@@ -9,6 +9,8 @@
 //!
 //! * [`Systems`]: everything the demo needs, started at once: [`Stitch`], [`Forage`], [`Highnote`],
 //!   [`Concierge`], and the [`Authority`] whose certificates they show.
+//! * [`Other`]: fourteen more, each with its own strange shape. A [`ClientKey`] is for those that
+//!   ask for assertions.
 //! * [`IdentityProvider`] and [`Upstream`]: the same for tests, without the habits of one company.
 //!   The first is a [`TokenEndpoint`] with a server.
 //! * [`Faults`]: what an endpoint shall do wrong, and when. [`Received`]: what it was sent.
@@ -28,6 +30,7 @@ mod highnote;
 mod identity_provider;
 mod locked;
 mod minted;
+mod others;
 mod received;
 mod recent;
 mod server;
@@ -47,6 +50,7 @@ pub use self::faults::{Fault, Faults};
 pub use self::forage::Forage;
 pub use self::highnote::{Highnote, Usage};
 pub use self::identity_provider::IdentityProvider;
+pub use self::others::{ClientKey, Kind, Other};
 pub use self::received::Received;
 pub use self::server::{HangUp, Server};
 pub use self::stitch::Stitch;
@@ -71,6 +75,9 @@ pub enum FakeError {
     /// The authority's clients cannot be told apart from others.
     #[error("cannot set up the check of client certificates")]
     ClientCertificates(#[from] rustls::server::VerifierBuilderError),
+    /// What should be a client's public key is none.
+    #[error("the client's public key or certificate cannot be read")]
+    ClientKey,
     /// The server is gone, together with its runtime.
     #[error("the server has already stopped")]
     Stopped,

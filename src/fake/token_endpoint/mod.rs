@@ -1,6 +1,6 @@
 //! An OAuth 2.0 token endpoint for client credentials (RFC 6749 §4.4), without a socket.
 
-mod form;
+pub(super) mod form;
 mod grant;
 mod refusal;
 mod rules;
