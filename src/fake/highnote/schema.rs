@@ -190,7 +190,7 @@ impl Types<'_> {
             let place = format!("${}", variable.name);
             match value {
                 Some(value) => {
-                    coerce_value(&Input::from(value), &variable.type_name, &place).map(|_| ())?
+                    coerce_value(&Input::from(value), &variable.type_name, &place)?;
                 }
                 None if variable.default.is_none() && variable.type_name.ends_with('!') => {
                     return Err(Invalid(format!(
