@@ -101,8 +101,8 @@ Examples:
   pillion demo --config my.toml
 
 Exit codes:
-  0  stopped after the tour, or with --once: every step went as told
-  1  with --once: a step did not go as told, or there was nothing to show; a mistake in the configuration
+  0  asked to stop; with --once, every step went as told
+  1  a mistake in the configuration, or a failure; with --once, a step that did not go as told
   2  wrong arguments, or a configuration file that cannot be read";
 
 /// Runs the command that the arguments name.

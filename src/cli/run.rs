@@ -155,6 +155,10 @@ pub fn start(path: &Path, overlay: Overlay, logging: bool) -> Result<Running, St
         }
     }
     seed_randomness();
+    // The soft limit is often 1,024, which 500 connections use up.
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
     let count = file
         .listen
         .workers

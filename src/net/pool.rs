@@ -91,6 +91,7 @@ where
         let io = Watched {
             transport,
             written: Rc::clone(&written),
+            write_failed: false,
         };
         // Cannot fail for HTTP/1: nothing is sent before the first request.
         let (sender, connection) = http1::Builder::new()
@@ -318,10 +319,35 @@ where
 }
 
 /// A transport that remembers whether anything of the present request has been handed to it.
+///
+/// And that lets an answer be read when the request cannot be written to its end: an upstream that refuses an upload in
+/// the middle answers and closes, and hyper would take the failed write for the end of everything.
 #[derive(Debug)]
 struct Watched {
     transport: Transport,
     written: Rc<Cell<bool>>,
+    write_failed: bool,
+}
+
+impl Watched {
+    // A failed write never ends: what the other side has said before it closed is read, and then its end, or its error.
+    fn wrote<T>(&mut self, cx: &Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        let Poll::Ready(Err(error)) = &result else {
+            return result;
+        };
+        let is_closed = matches!(
+            error.kind(),
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+        );
+        if !is_closed {
+            return result;
+        }
+        if !std::mem::replace(&mut self.write_failed, true) {
+            // hyper reads before it writes: once more now.
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
 }
 
 impl Read for Watched {
@@ -341,13 +367,16 @@ impl Write for Watched {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = ready!(Pin::new(&mut this.transport).poll_write(cx, buf))?;
+        let written = Pin::new(&mut this.transport).poll_write(cx, buf);
+        let written = ready!(this.wrote(cx, written))?;
         this.written.set(true);
         Poll::Ready(Ok(written))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().transport).poll_flush(cx)
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.transport).poll_flush(cx);
+        this.wrote(cx, flushed)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -364,7 +393,8 @@ impl Write for Watched {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = ready!(Pin::new(&mut this.transport).poll_write_vectored(cx, bufs))?;
+        let written = Pin::new(&mut this.transport).poll_write_vectored(cx, bufs);
+        let written = ready!(this.wrote(cx, written))?;
         this.written.set(true);
         Poll::Ready(Ok(written))
     }

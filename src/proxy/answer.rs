@@ -28,6 +28,8 @@ pub struct AnswerBody {
 
 enum Content {
     Full(Option<Bytes>),
+    /// None, but so long it would be: a 304. hyper writes the length of a body only, and then no body.
+    Absent(u64),
     Upstream(Box<Watched>),
 }
 
@@ -60,17 +62,25 @@ pub(super) fn forward(
     // hyper writes the length that the body has; only where there is none does the field tell what would have been.
     let declared = declared_length(&head.headers);
     head.headers.remove(CONTENT_LENGTH);
-    if (*method == Method::HEAD || head.status == StatusCode::NOT_MODIFIED)
+    let is_head = *method == Method::HEAD;
+    let absent = declared
+        .as_ref()
+        .filter(|_| head.status == StatusCode::NOT_MODIFIED && !is_head)
+        .and_then(|length| length.to_str().ok()?.parse().ok());
+    if (is_head || absent.is_some())
         && let Some(length) = declared
     {
         head.headers.insert(CONTENT_LENGTH, length);
     }
     head.extensions.clear();
-    let content = Content::Upstream(Box::new(Watched {
-        body,
-        idle,
-        timer: None,
-    }));
+    let content = match absent {
+        Some(length) => Content::Absent(length),
+        None => Content::Upstream(Box::new(Watched {
+            body,
+            idle,
+            timer: None,
+        })),
+    };
     Response::from_parts(
         head,
         AnswerBody {
@@ -147,6 +157,7 @@ impl Body for AnswerBody {
     ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
         match &mut self.get_mut().content {
             Content::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Content::Absent(_) => Poll::Ready(None),
             Content::Upstream(watched) => watched.poll_frame(cx),
         }
     }
@@ -154,6 +165,7 @@ impl Body for AnswerBody {
     fn is_end_stream(&self) -> bool {
         match &self.content {
             Content::Full(bytes) => bytes.is_none(),
+            Content::Absent(_) => false,
             Content::Upstream(watched) => watched.body.is_end_stream(),
         }
     }
@@ -163,6 +175,7 @@ impl Body for AnswerBody {
             Content::Full(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64)
             }
+            Content::Absent(length) => SizeHint::with_exact(*length),
             Content::Upstream(watched) => watched.body.size_hint(),
         }
     }

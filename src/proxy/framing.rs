@@ -12,8 +12,14 @@ use super::problem::ProxyError;
 ///
 /// # Errors
 ///
-/// [`ProxyError::BadFraming`] unless there is at most one plain `Content-Length`, or one `Transfer-Encoding: chunked`.
+/// [`ProxyError::BadFraming`] unless there is at most one plain `Content-Length`, or one `Transfer-Encoding: chunked`;
+/// [`ProxyError::BadTarget`] when the request line has a fragment.
 pub fn check(headers: &HeaderMap, version: Version, received: &[u8]) -> Result<(), ProxyError> {
+    if has_fragment(received) {
+        return Err(ProxyError::BadTarget(
+            "the target has a #, and what follows it is never sent",
+        ));
+    }
     let chunked = headers.contains_key(TRANSFER_ENCODING);
     if !chunked && !headers.contains_key(CONTENT_LENGTH) {
         return Ok(());
@@ -57,6 +63,17 @@ pub fn check(headers: &HeaderMap, version: Version, received: &[u8]) -> Result<(
             "the request has both Content-Length and Transfer-Encoding",
         )),
     }
+}
+
+// `Uri` cuts a fragment off (RFC 9112 §3.2 knows none), and another reader would take the # for a part of the path.
+fn has_fragment(received: &[u8]) -> bool {
+    let line = received
+        .trim_ascii_start()
+        .split(|byte| *byte == b'\n')
+        .next();
+    let line = line.unwrap_or_default().trim_ascii_end();
+    // Where what was read begins elsewhere, it does not end like this.
+    line.contains(&b'#') && (line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0"))
 }
 
 fn head_lines(received: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -115,6 +132,13 @@ mod tests {
         ] {
             assert!(!check_head(bad), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_fragment_is_no_part_of_a_target() {
+        let check = |received: &[u8]| check(&HeaderMap::new(), Version::HTTP_11, received).is_ok();
+        assert!(!check(b"\r\nGET /a#b HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert!(check(b"GET /a HTTP/1.1\r\nHost: a\r\nX: #\r\n\r\n"));
     }
 
     #[test]

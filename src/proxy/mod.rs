@@ -288,6 +288,7 @@ impl Exchange<'_> {
         let Some(newer) = newer else {
             return Ok(answer);
         };
+        self.sending.upload.supersede();
         answer::drain(answer).await;
         let replayed = self.send(&newer).await;
         record.replay = Some(match &replayed {

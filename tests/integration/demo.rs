@@ -175,6 +175,34 @@ fn what_is_not_as_it_should_be_is_told_as_failed() {
     assert!(told.contains("NOT AS TOLD: app saw 401"), "{told}");
 }
 
+#[test]
+fn nothing_of_a_demo_leaves_this_machine() {
+    // Not even for a provider that is fetched from at start.
+    let real = TcpListener::bind("127.0.0.1:0").unwrap();
+    real.set_nonblocking(true).unwrap();
+    let port = real.local_addr().unwrap().port();
+    let config = anywhere()
+        + &format!(
+            r#"
+[provider.other]
+type = "oauth2"
+token_endpoint = "http://127.0.0.1:{port}/token"
+client_id = "me"
+client_secret = {{ env = "PATH" }}
+warm = true
+
+[[route]]
+path = "/other"
+upstream = "https://api.example.com"
+provider = "other"
+"#
+        );
+    let output = Folder::with("leaves", &config).once();
+    assert!(output.status.success(), "{}", told(&output));
+    let nobody = real.accept().map(|_| ()).unwrap_err();
+    assert_eq!(nobody.kind(), std::io::ErrorKind::WouldBlock);
+}
+
 /// A demo that stays up; killed when it is dropped.
 struct Up(Child);
 

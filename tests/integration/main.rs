@@ -7,6 +7,16 @@
     reason = "so may its helpers, which are not inside a #[test]"
 )]
 
+mod admin;
+mod answers;
 mod check;
 mod demo;
+mod layers;
+mod process;
 mod readme;
+mod reload;
+mod request;
+mod stage;
+mod tokens;
+mod unauthorized;
+mod upstream;

@@ -1,9 +1,11 @@
 //! README.md says only what is true: its TOML can be read, and its commands say what it says.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Output};
 
 use pillion::config;
+use pillion::metrics::Metrics;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -15,7 +17,7 @@ struct Block {
 }
 
 fn blocks() -> Vec<Block> {
-    let readme = std::fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
+    let readme = readme();
     let mut blocks = Vec::new();
     let mut open: Option<Block> = None;
     for (number, line) in readme.lines().enumerate() {
@@ -95,6 +97,48 @@ fn every_command_of_the_table_is_one() {
         assert!(help.status.success(), "{command}");
         assert!(text(&help.stdout).contains("Examples:"), "{command}");
     }
+}
+
+#[test]
+fn exit_codes_are_those_of_the_documentation() {
+    for (arguments, code) in [
+        ("check proxy.toml", 0),
+        ("check tests/golden/check/syntax-json.toml", 1),
+        ("--config tests/golden/check/syntax-json.toml", 1),
+        (
+            "demo --once --config tests/golden/check/syntax-json.toml",
+            1,
+        ),
+        ("check no/such/file.toml", 2),
+        ("run --config no/such/file.toml", 2),
+        ("demo --config no/such/file.toml", 2),
+        ("check --wrong", 2),
+        ("no-such-command", 2),
+    ] {
+        assert_eq!(run(arguments).status.code(), Some(code), "{arguments}");
+    }
+}
+
+#[test]
+fn the_table_of_metrics_is_complete_and_names_no_other() {
+    let metrics = Metrics::new(1).unwrap();
+    let _series = (metrics.route("r"), metrics.provider("p"));
+    let rendered = metrics.render();
+    let served: BTreeSet<&str> = rendered
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+        .filter(|name| name.starts_with("pillion_"))
+        .collect();
+    let readme = readme();
+    let listed: BTreeSet<&str> = readme
+        .split('`')
+        .filter(|quoted| quoted.starts_with("pillion_"))
+        .collect();
+    assert_eq!(listed, served);
+}
+
+fn readme() -> String {
+    std::fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap()
 }
 
 fn run(arguments: &str) -> Output {

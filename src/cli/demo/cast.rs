@@ -23,6 +23,8 @@ pub(super) struct Cast {
     pub(super) hosts: Vec<String>,
     /// References of the file for which the demo makes up what is in them.
     pub(super) made_up: Vec<SecretRef>,
+    /// Host and port of everything that is not: nothing of a demo leaves this machine.
+    pub(super) elsewhere: Vec<(String, u16)>,
     /// What is not played, and why.
     pub(super) left_out: Vec<String>,
     supply: HashMap<SecretRef, String>,
@@ -112,6 +114,7 @@ impl Cast {
                 .filter(|system| is_at(&route.upstream, system.api_host()));
             let Some(system) = system else {
                 let host = route.upstream.host().unwrap_or_default();
+                cast.cut_off(&route.upstream);
                 cast.left_out.push(format!(
                     "route {name}: {host} with the token of {} has no stand-in",
                     route.provider.as_str()
@@ -164,6 +167,7 @@ impl Cast {
         };
         let Some(system) = System::of_token_endpoint(&oauth2.token_endpoint) else {
             let host = oauth2.token_endpoint.host().unwrap_or_default();
+            self.cut_off(&oauth2.token_endpoint);
             self.left_out
                 .push(format!("provider {name}: {host} has no stand-in"));
             return None;
@@ -200,6 +204,17 @@ impl Cast {
                 self.made_up.push(reference.clone());
             }
         }
+    }
+
+    fn cut_off(&mut self, uri: &Uri) {
+        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+        let default = if uri.scheme_str() == Some("http") {
+            80
+        } else {
+            443
+        };
+        self.elsewhere
+            .push((host.to_ascii_lowercase(), uri.port_u16().unwrap_or(default)));
     }
 
     fn name_host(&mut self, host: &str) {

@@ -6,7 +6,7 @@ mod scrape;
 mod story;
 mod tour;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -123,14 +123,7 @@ fn open(
 ) -> Result<Running, StartError> {
     let mut overlay = Overlay {
         secrets: cast.secrets(),
-        resolve: systems
-            .resolve()
-            .into_iter()
-            .filter_map(|(authority, address)| {
-                let (host, port) = authority.rsplit_once(':')?;
-                Some(((host.to_owned(), port.parse().ok()?), address))
-            })
-            .collect(),
+        resolve: resolve(cast, systems),
         trust: vec![systems.authority.certificate_der()],
         free_ports: false,
     };
@@ -149,6 +142,18 @@ fn open(
         file.routes.len()
     ));
     Ok(running)
+}
+
+/// What is played is found on this machine, and everything else nowhere.
+fn resolve(cast: &Cast, systems: &Systems) -> Vec<((String, u16), SocketAddr)> {
+    let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let elsewhere = cast.elsewhere.iter().cloned().map(|host| (host, nowhere));
+    let played = systems.resolve().into_iter().filter_map(|(name, address)| {
+        let (host, port) = name.rsplit_once(':')?;
+        Some(((host.to_owned(), port.parse().ok()?), address))
+    });
+    // The later of two wins: a played host that some route reaches in another way is still played.
+    elsewhere.chain(played).collect()
 }
 
 fn joined(addresses: &[SocketAddr]) -> String {

@@ -22,7 +22,7 @@ impl Scrape {
                     .all(|(label, value)| labelled.contains(&format!("{label}=\"{value}\"")));
                 value.parse::<f64>().ok().filter(|_| is_name && is_labelled)
             })
-            .sum()
+            .fold(0.0, |sum, value| sum + value)
     }
 
     pub(super) fn text(&self) -> &str {

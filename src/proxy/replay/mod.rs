@@ -157,6 +157,13 @@ where
         }
     }
 
+    /// The attempt before gets nothing more from now on: whatever still polls it would take what belongs to the next.
+    pub fn supersede(&self) {
+        if let Some(source) = &self.0 {
+            source.borrow_mut().attempt += 1;
+        }
+    }
+
     /// Whether everything taken from the app so far could be given out again.
     pub fn is_replayable(&self) -> bool {
         self.0.as_ref().is_none_or(|source| {
@@ -176,7 +183,9 @@ where
     pub fn is_finished(&self) -> bool {
         self.0.as_ref().is_none_or(|source| {
             let source = source.borrow();
-            source.ended && source.next >= source.kept.len()
+            // Nobody asks for the end of a body that has been given to its declared length.
+            source.length == Some(source.given_bytes)
+                || source.ended && source.next >= source.kept.len()
         })
     }
 

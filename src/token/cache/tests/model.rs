@@ -50,10 +50,12 @@ fn answer() -> impl Strategy<Value = Answer> {
 
 /// What has been handed out, and what has gone wrong.
 #[derive(Clone, Default)]
-struct Seen(Arc<Mutex<(Vec<Arc<Token>>, Vec<String>)>>);
+struct Seen(Arc<Mutex<Log>>);
+
+type Log = (Vec<Arc<Token>>, Vec<String>);
 
 impl Seen {
-    fn lock(&self) -> MutexGuard<'_, (Vec<Arc<Token>>, Vec<String>)> {
+    fn lock(&self) -> MutexGuard<'_, Log> {
         self.0.lock().unwrap()
     }
 

@@ -1,0 +1,305 @@
+//! The program itself: what it prints, how it stops, and with which code.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use http::StatusCode;
+use pillion::fake::Fault;
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::{Instant, sleep};
+
+use crate::stage::{Client, Directory, SECRET, Stage, within};
+
+#[tokio::test]
+async fn asked_to_stop_it_finishes_what_is_under_way() {
+    let stage = Stage::new().await;
+    let mut process = Process::start(&stage, "drain_delay = \"300ms\"").await;
+    let mut client = Client::connect(process.address).await;
+    client.get("/api/").await.expect_ok();
+    let slow = Fault::Delay(Duration::from_millis(800));
+    stage.upstream.faults().once(slow);
+    let under_way = tokio::spawn(async move { client.get("/api/slow").await });
+    stage
+        .until(|stage| stage.upstream.server().requests() == 2)
+        .await;
+    process.signal("TERM");
+    process.line("stopping").await;
+    // The app may not know yet: it is still let in, and told to go.
+    let reply = Client::connect(process.address).await.get("/api/").await;
+    assert_eq!(reply.expect_ok().field("connection"), Some("close"));
+    let reply = under_way.await.unwrap().expect_ok();
+    assert_eq!(reply.field("connection"), Some("close"));
+    assert_eq!(process.end().await, Some(0));
+    assert!(TcpStream::connect(process.address).await.is_err());
+}
+
+#[tokio::test]
+async fn an_idle_connection_does_not_keep_it_from_stopping() {
+    let stage = Stage::new().await;
+    for signal in ["TERM", "INT"] {
+        let mut process = Process::start(&stage, "drain_delay = \"0s\"").await;
+        let mut used = Client::connect(process.address).await;
+        used.get("/api/").await.expect_ok();
+        let _unused = TcpStream::connect(process.address).await.unwrap();
+        let began = Instant::now();
+        process.signal(signal);
+        assert_eq!(process.end().await, Some(0));
+        assert!(began.elapsed() < Duration::from_secs(5), "{signal}");
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_end_is_ended_after_the_drain_timeout() {
+    let stage = Stage::new().await;
+    let lines = "drain_delay = \"0s\"\ndrain_timeout = \"500ms\"";
+    let mut process = Process::start(&stage, lines).await;
+    stage.upstream.faults().once(Fault::Hang);
+    let mut client = Client::connect(process.address).await;
+    let hanging = tokio::spawn(async move {
+        let get = crate::stage::request(http::Method::GET, "/api/");
+        let get = get.body(crate::stage::full("")).unwrap();
+        client.try_send(get).await
+    });
+    stage
+        .until(|stage| stage.upstream.server().requests() == 1)
+        .await;
+    let began = Instant::now();
+    process.signal("TERM");
+    assert_eq!(process.end().await, Some(0));
+    assert!(began.elapsed() < Duration::from_secs(4));
+    assert!(hanging.await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn a_post_to_quitquitquit_stops_it() {
+    let stage = Stage::new().await;
+    let mut process = Process::start(&stage, "drain_delay = \"0s\"").await;
+    let mut admin = Client::connect(process.admin).await;
+    admin.post("/quitquitquit", "").await.expect_ok();
+    assert_eq!(process.end().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_hang_up_loads_the_configuration_again() {
+    let stage = Stage::new().await;
+    let mut process = Process::start(&stage, "").await;
+    let moved = process.config.replace("path = \"/api\"", "path = \"/new\"");
+    process.directory.write("proxy.toml", &moved);
+    process.signal("HUP");
+    process.line("configuration loaded").await;
+    let mut client = Client::connect(process.address).await;
+    client.get("/new/").await.expect_ok();
+    process.directory.write("proxy.toml", "CNRY = \"CNRY");
+    process.signal("HUP");
+    let told = process.line("the configuration is not loaded").await;
+    assert!(!told.contains("CNRY"), "{told}");
+    client.get("/new/").await.expect_ok();
+}
+
+#[tokio::test]
+async fn its_log_shows_no_secret() {
+    let stage = Stage::new().await;
+    let mut process = Process::start(&stage, "[log]\nlevel = \"trace\"").await;
+    let mut client = Client::connect(process.address).await;
+    client
+        .post("/api/CNRY-path?CNRY-query", "CNRY-body")
+        .await
+        .expect_ok();
+    let said = stage.upstream.last_request().unwrap();
+    let token = said.field("authorization").unwrap().replace("Bearer ", "");
+    stage.identity_provider.revoke_all();
+    let refused = Fault::raw("text/html", "CNRY").with_field(
+        http::header::LOCATION,
+        http::HeaderValue::from_static("https://CNRY.example"),
+    );
+    stage.identity_provider.faults().once(refused);
+    client.get("/api/x").await.expect_status(401);
+    stage
+        .upstream
+        .faults()
+        .once(Fault::status(StatusCode::IM_A_TEAPOT));
+    process.signal("TERM");
+    process.end().await;
+    let log = process.rest().await;
+    assert!(log.contains("\"request\""), "{log}");
+    for secret in ["CNRY", SECRET, &token] {
+        assert!(!log.contains(secret), "{secret} in {log}");
+    }
+}
+
+#[test]
+fn a_bad_configuration_is_told_and_is_code_1() {
+    let directory = Directory::new();
+    let path = directory.write("proxy.toml", "[[rout]]\npath = \"/\"\n");
+    for command in [&["run"][..], &["check"], &[]] {
+        let output = run(command, &path);
+        assert_eq!(output.status.code(), Some(1), "{command:?}");
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(told.contains("proxy.toml:1"), "{told}");
+        assert!(told.contains("did you mean"), "{told}");
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn a_missing_file_is_code_2() {
+    for command in [&["run"][..], &["check"], &[]] {
+        let output = run(command, Path::new("/nowhere/proxy.toml"));
+        assert_eq!(output.status.code(), Some(2), "{command:?}");
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(told.contains("/nowhere/proxy.toml"), "{told}");
+    }
+    let output = pillion().arg("--nonsense").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn a_good_configuration_is_told_on_stdout() {
+    let directory = Directory::new();
+    let text = "[provider.p]\ntype = \"static\"\nsecret = { env = \"KEY\" }\n\
+        [[route]]\nprovider = \"p\"\nupstream = \"https://api.example\"\n";
+    let output = run(&["check"], &directory.write("proxy.toml", text));
+    assert_eq!(output.status.code(), Some(0));
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        told.ends_with("proxy.toml: good (1 providers, 1 routes)\n"),
+        "{told}"
+    );
+}
+
+#[test]
+fn an_address_that_is_taken_is_told() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let directory = Directory::new();
+    let text = format!(
+        "[listen]\naddress = \"{address}\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
+         [provider.p]\ntype = \"static\"\nsecret = {{ env = \"KEY\" }}\n\
+         [[route]]\nprovider = \"p\"\nupstream = \"https://api.example\"\n"
+    );
+    let output = run(&[], &directory.write("proxy.toml", &text));
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains(&address.to_string()), "{told}");
+    assert!(told.contains("hint: "), "{told}");
+}
+
+fn pillion() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pillion"));
+    command.env("SECRET", SECRET).env_remove("PILLION_CONFIG");
+    command
+}
+
+fn run(command: &[&str], config: &Path) -> Output {
+    let mut pillion = pillion();
+    pillion.args(command).arg("--config").arg(config);
+    pillion.output().unwrap()
+}
+
+/// The program, running beside the fakes of a stage. Dropping it kills it.
+struct Process {
+    child: Child,
+    lines: UnboundedReceiver<String>,
+    directory: Directory,
+    config: String,
+    address: SocketAddr,
+    admin: SocketAddr,
+}
+
+impl Process {
+    /// Starts it with the stage's configuration, and these lines under `[listen]`.
+    async fn start(stage: &Stage, listen: &str) -> Self {
+        let directory = Directory::new();
+        let config = format!(
+            "[admin]\naddress = \"127.0.0.1:0\"\n[listen]\naddress = \"127.0.0.1:0\"\n{listen}\n{}",
+            stage.config
+        );
+        let path = directory.write("proxy.toml", &config);
+        let mut child = pillion()
+            .arg("--config")
+            .arg(path)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (sender, mut lines) = unbounded_channel();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        std::thread::spawn(move || {
+            for line in stderr.lines() {
+                sender.send(line.unwrap()).ok();
+            }
+        });
+        let ready = find(&mut lines, "\"ready\"").await;
+        let ready: Value = serde_json::from_str(&ready).unwrap();
+        let listening = ready["listening"].as_str().unwrap();
+        Self {
+            address: listening.trim_matches(['[', ']']).parse().unwrap(),
+            admin: ready["admin"].as_str().unwrap().parse().unwrap(),
+            child,
+            lines,
+            directory,
+            config,
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.child.id());
+        assert!(
+            Command::new("sh")
+                .args(["-c", &kill])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    /// Waits for a line of its log.
+    async fn line(&mut self, part: &str) -> String {
+        find(&mut self.lines, part).await
+    }
+
+    /// What is left of its log when it has ended.
+    async fn rest(&mut self) -> String {
+        let mut rest = String::new();
+        while let Some(line) = within(self.lines.recv()).await {
+            rest.push_str(&line);
+            rest.push('\n');
+        }
+        rest
+    }
+
+    /// Waits for its end.
+    async fn end(&mut self) -> Option<i32> {
+        within(async {
+            loop {
+                if let Some(status) = self.child.try_wait().unwrap() {
+                    return status.code();
+                }
+                sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+async fn find(lines: &mut UnboundedReceiver<String>, part: &str) -> String {
+    let mut seen = Vec::new();
+    while let Some(line) = within(lines.recv()).await {
+        if line.contains(part) {
+            return line;
+        }
+        seen.push(line);
+    }
+    panic!("no line with {part} in {seen:#?}");
+}
