@@ -40,6 +40,8 @@ mod upstream;
 
 #[cfg(test)]
 mod client;
+#[cfg(test)]
+mod examples;
 
 use std::net::SocketAddr;
 

@@ -14,6 +14,8 @@ mod shopify;
 mod square;
 mod sumup;
 #[cfg(test)]
+pub(super) mod testing;
+#[cfg(test)]
 mod tests;
 mod vault;
 mod vipps;

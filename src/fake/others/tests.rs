@@ -1,13 +1,10 @@
 //! Every system gives a token for the right request, takes it in the right place, and refuses what
 //! is nearly right.
 
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaEncoding, RsaKeyPair};
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use rustls::pki_types::PrivatePkcs8KeyDer;
-use rustls::pki_types::pem::PemObject;
+use base64::engine::general_purpose::STANDARD;
 
+use super::testing::{sign, thumbprint};
 use super::*;
 use crate::fake::client::{Client, Reply};
 use crate::fake::clock;
@@ -52,27 +49,6 @@ async fn stage(kind: Kind) -> Stage {
     }
 }
 
-fn sign(key: &ClientKey, header: &Value, claims: &Value) -> String {
-    let pair = PrivatePkcs8KeyDer::from_pem_slice(key.key_pem.as_bytes()).unwrap();
-    let pair = RsaKeyPair::from_pkcs8(pair.secret_pkcs8_der()).unwrap();
-    let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    let signed = format!("{}.{}", encode(header), encode(claims));
-    let encoding: &'static dyn RsaEncoding = if header["alg"] == "PS256" {
-        &RSA_PSS_SHA256
-    } else {
-        &RSA_PKCS1_SHA256
-    };
-    let mut signature = vec![0; pair.public_modulus_len()];
-    pair.sign(
-        encoding,
-        &SystemRandom::new(),
-        signed.as_bytes(),
-        &mut signature,
-    )
-    .unwrap();
-    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
-}
-
 impl Stage {
     fn known(&self, name: &str) -> String {
         let value = self.other.credential(name);
@@ -104,8 +80,7 @@ impl Stage {
                 "scope": "signature impersonation",
             }),
             _ => {
-                let verifier = Verifier::read(&self.key.certificate_pem).unwrap();
-                header = json!({ "alg": "PS256", "typ": "JWT", "x5t#S256": verifier.thumbprint });
+                header = json!({ "alg": "PS256", "typ": "JWT", "x5t#S256": thumbprint(&self.key) });
                 json!({
                     "iss": self.known("client_id"),
                     "sub": self.known("client_id"),
