@@ -40,8 +40,6 @@ mod upstream;
 
 #[cfg(test)]
 mod client;
-#[cfg(test)]
-mod examples;
 
 use std::net::SocketAddr;
 

@@ -11,6 +11,7 @@ mod admin;
 mod answers;
 mod check;
 mod demo;
+mod examples;
 mod layers;
 mod process;
 mod readme;

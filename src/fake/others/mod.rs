@@ -14,7 +14,7 @@ mod shopify;
 mod square;
 mod sumup;
 #[cfg(test)]
-pub(super) mod testing;
+mod testing;
 #[cfg(test)]
 mod tests;
 mod vault;

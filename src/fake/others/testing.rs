@@ -12,12 +12,12 @@ use super::ClientKey;
 use super::jwt::Verifier;
 
 /// `x5t#S256` of the key's certificate.
-pub(in crate::fake) fn thumbprint(key: &ClientKey) -> Option<String> {
+pub(super) fn thumbprint(key: &ClientKey) -> Option<String> {
     Verifier::read(&key.certificate_pem).unwrap().thumbprint
 }
 
 /// A JWT, signed as its header says.
-pub(in crate::fake) fn sign(key: &ClientKey, header: &Value, claims: &Value) -> String {
+pub(super) fn sign(key: &ClientKey, header: &Value, claims: &Value) -> String {
     let pair = PrivatePkcs8KeyDer::from_pem_slice(key.key_pem.as_bytes()).unwrap();
     let pair = RsaKeyPair::from_pkcs8(pair.secret_pkcs8_der()).unwrap();
     let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());

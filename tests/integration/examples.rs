@@ -1,13 +1,21 @@
 //! The configurations in `examples/`, read by hand: the requests that they describe, sent to the
 //! fakes, bring tokens, and the APIs take these where they say.
 
+use std::net::SocketAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaEncoding, RsaKeyPair};
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use http::Method;
+use pillion::fake::{ClientKey, Concierge, Highnote, Kind, Other};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use serde_json::{Map, Value, json};
 
-use super::client::{Client, Reply};
-use super::others::testing::sign;
-use super::{Authority, ClientKey, Concierge, Highnote, Kind, Other, clock};
+use crate::stage::{Client, Reply, full, request};
 
 macro_rules! example {
     ($name:literal) => {
@@ -79,7 +87,7 @@ impl Values<'_> {
 }
 
 /// A provider's request, and what it brings.
-async fn mint(client: &Client, provider: &Value, values: &Values<'_>) -> Reply {
+async fn mint(at: SocketAddr, provider: &Value, values: &Values<'_>) -> Reply {
     let url = provider["url"]
         .as_str()
         .unwrap_or_else(|| provider["token_endpoint"].as_str().unwrap());
@@ -96,15 +104,16 @@ async fn mint(client: &Client, provider: &Value, values: &Values<'_>) -> Reply {
     if !body.is_empty() {
         fields.push(("content-type".to_owned(), "application/json".to_owned()));
     }
-    send(client, &path, &fields, &body).await
+    send(at, &path, &fields, &body).await
 }
 
-async fn send(client: &Client, path: &str, fields: &[(String, String)], body: &str) -> Reply {
-    let fields: Vec<(&str, &str)> = fields
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()))
-        .collect();
-    client.send("POST", path, &fields, body).await.unwrap()
+async fn send(at: SocketAddr, path: &str, fields: &[(String, String)], body: &str) -> Reply {
+    let mut request = request(Method::POST, path);
+    for (name, value) in fields {
+        request = request.header(name, value);
+    }
+    let request = request.body(full(body.to_owned())).unwrap();
+    Client::connect(at).await.send(request).await
 }
 
 fn path_of(url: &str) -> &str {
@@ -144,9 +153,8 @@ fn token(provider: &Value, reply: &Reply) -> String {
 #[tokio::test]
 async fn every_client_token_of_highnote_can_be_made() {
     let file = example!("all-four");
-    let authority = Authority::new().unwrap();
-    let highnote = Highnote::start(Some(&authority)).await.unwrap();
-    let client = Client::trusting(&authority, Highnote::HOST, highnote.server().address());
+    let highnote = Highnote::start(None).await.unwrap();
+    let at = highnote.server().address();
     let mut made = 0;
     for (name, provider) in file["provider"].as_object().unwrap() {
         if provider["type"] != "graphql" {
@@ -158,7 +166,7 @@ async fn every_client_token_of_highnote_can_be_made() {
             ("input.session", "du_1".to_owned()),
             ("input.detail", "dd_1".to_owned()),
         ]);
-        let reply = mint(&client, provider, &values).await;
+        let reply = mint(at, provider, &values).await;
         let token = token(provider, &reply);
         assert!(token.starts_with("eyJ"), "{name}");
         made += 1;
@@ -170,9 +178,8 @@ async fn every_client_token_of_highnote_can_be_made() {
 #[tokio::test]
 async fn every_client_token_of_concierge_can_be_made() {
     let file = example!("all-four");
-    let authority = Authority::new().unwrap();
-    let concierge = Concierge::start(Some(&authority)).await.unwrap();
-    let client = Client::trusting(&authority, Concierge::HOST, concierge.server().address());
+    let concierge = Concierge::start(None).await.unwrap();
+    let at = concierge.server().address();
     let provider = &file["provider"]["concierge-backend"];
     let mut values = Values(vec![
         ("secret.app_id", concierge.app_id().to_owned()),
@@ -185,7 +192,7 @@ async fn every_client_token_of_concierge_can_be_made() {
             json!([{ "hash": "ab".repeat(32), "primary": true }]).to_string(),
         ),
     ]);
-    let reply = mint(&client, provider, &values).await;
+    let reply = mint(at, provider, &values).await;
     values.0.push(("parent", token(provider, &reply)));
     let refresh = &provider["refresh"];
     let pointer = refresh["token"].as_str().unwrap();
@@ -199,10 +206,10 @@ async fn every_client_token_of_concierge_can_be_made() {
     values.0.push(("refresh_token", refresh_token));
     let mut renewal = provider.clone();
     renewal["json"] = refresh["json"].clone();
-    token(provider, &mint(&client, &renewal, &values).await);
+    token(provider, &mint(at, &renewal, &values).await);
     for name in ["phones", "customer", "activation"] {
         let provider = &file["provider"][format!("concierge-{name}")];
-        token(provider, &mint(&client, provider, &values).await);
+        token(provider, &mint(at, provider, &values).await);
     }
     assert_eq!(
         (concierge.refreshes(), concierge.client_token_fetches()),
@@ -238,9 +245,9 @@ fn form(provider: &Value, kind: Kind, key: &ClientKey, secret: &str) -> String {
 fn assertion_of(provider: &Value, assertion: &Value, kind: Kind, key: &ClientKey) -> String {
     let mut header = json!({ "alg": assertion["alg"], "typ": "JWT" });
     if assertion["x5t#S256"] == true {
-        header["x5t#S256"] = json!(super::others::testing::thumbprint(key));
+        header["x5t#S256"] = json!(thumbprint(key));
     }
-    let now = clock::unix_now();
+    let now = unix_now();
     let lifetime = match assertion["lifetime"]
         .as_str()
         .or(provider["lifetime"].as_str())
@@ -264,6 +271,35 @@ fn assertion_of(provider: &Value, assertion: &Value, kind: Kind, key: &ClientKey
     sign(key, &header, &claims)
 }
 
+fn unix_now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap().as_secs()
+}
+
+/// `x5t#S256` of RFC 7515 §4.1.8.
+fn thumbprint(key: &ClientKey) -> String {
+    let certificate = CertificateDer::from_pem_slice(key.certificate_pem.as_bytes()).unwrap();
+    URL_SAFE_NO_PAD.encode(digest(&SHA256, &certificate))
+}
+
+/// A JWT, signed as its header says.
+fn sign(key: &ClientKey, header: &Value, claims: &Value) -> String {
+    let pair = PrivatePkcs8KeyDer::from_pem_slice(key.key_pem.as_bytes()).unwrap();
+    let pair = RsaKeyPair::from_pkcs8(pair.secret_pkcs8_der()).unwrap();
+    let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let signed = format!("{}.{}", encode(header), encode(claims));
+    let encoding: &'static dyn RsaEncoding = if header["alg"] == "PS256" {
+        &RSA_PSS_SHA256
+    } else {
+        &RSA_PKCS1_SHA256
+    };
+    let mut signature = vec![0; pair.public_modulus_len()];
+    let random = SystemRandom::new();
+    pair.sign(encoding, &random, signed.as_bytes(), &mut signature)
+        .unwrap();
+    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
 #[tokio::test]
 async fn the_strange_ones_work_as_their_examples_say() {
     for (kind, file) in [
@@ -282,15 +318,14 @@ async fn the_strange_ones_work_as_their_examples_say() {
         (Kind::Vipps, example!("vipps")),
         (Kind::Xoms, example!("xoms")),
     ] {
-        let authority = Authority::new().unwrap();
         let key = ClientKey::rsa().unwrap();
-        let other = Other::start(kind, Some(&authority), Some(&key.certificate_pem))
+        let other = Other::start(kind, None, Some(&key.certificate_pem))
             .await
             .unwrap();
-        let client = |url: &str| {
+        let at = |url: &str| {
             let host = host_of(url);
             assert!(other.hosts().contains(&host), "{host}");
-            Client::trusting(&authority, host, other.server().address())
+            other.server().address()
         };
         let route = file["route"].as_array().unwrap().last().unwrap();
         let provider = &file["provider"][route["provider"].as_str().unwrap()];
@@ -342,14 +377,9 @@ async fn the_strange_ones_work_as_their_examples_say() {
                 "content-type".to_owned(),
                 "application/x-www-form-urlencoded".to_owned(),
             )];
-            send(&client(url), path_of(url), &fields, &body).await
+            send(at(url), path_of(url), &fields, &body).await
         } else {
-            mint(
-                &client(provider["url"].as_str().unwrap()),
-                provider,
-                &values,
-            )
-            .await
+            mint(at(provider["url"].as_str().unwrap()), provider, &values).await
         };
         values.0.push(("token", token(provider, &reply)));
         let Some(upstream) = route["upstream"].as_str() else {
@@ -360,7 +390,7 @@ async fn the_strange_ones_work_as_their_examples_say() {
         if !route["headers"].to_string().contains("{token}") {
             fields.push(("authorization".to_owned(), values.fill("Bearer {token}")));
         }
-        let reply = send(&client(upstream), "/anything", &fields, "").await;
+        let reply = send(at(upstream), "/anything", &fields, "").await;
         assert_eq!(reply.json()["made_up"], true, "{kind:?} {:?}", reply.body);
     }
 }
