@@ -208,7 +208,9 @@ impl Api {
                 &text(input, "paymentCardId"),
                 &text(input, "newPin"),
             ),
-            "startDocumentUploadSession" => {
+            "startDocumentUploadSession"
+            | "createDocumentUploadLink"
+            | "endDocumentUploadSession" => {
                 let id = text(input, "documentUploadSessionId");
                 if caller.may("MANAGE_DOCUMENT_UPLOAD_SESSION", Some(&id)) {
                     json!({ "__typename": "DocumentUploadSession", "id": id })

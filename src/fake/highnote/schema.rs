@@ -443,6 +443,7 @@ fn enum_values(name: &str) -> &'static [&'static str] {
         .map_or(&[], |mint| mint.permissions)
 }
 
+/// The members of an input object. That of the document mutations is our guess.
 fn input_fields(name: &str) -> Vec<(&'static str, String)> {
     let text = |names: &[&'static str]| -> Vec<(&'static str, String)> {
         names
@@ -455,7 +456,9 @@ fn input_fields(name: &str) -> Vec<(&'static str, String)> {
             ("paymentCardId", "ID!".to_owned()),
             ("newPin", "String!".to_owned()),
         ],
-        "StartDocumentUploadSessionInput" => text(&["documentUploadSessionId"]),
+        "StartDocumentUploadSessionInput"
+        | "CreateDocumentUploadLinkInput"
+        | "EndDocumentUploadSessionInput" => text(&["documentUploadSessionId"]),
         _ => MINTS
             .iter()
             .find(|mint| mint.input == Some(name))
@@ -478,6 +481,8 @@ fn root_arguments(root: &str, name: &str) -> Vec<(&'static str, String)> {
         ("Query", "node") => vec![("id", "ID!".to_owned())],
         ("Mutation", "setPinForPaymentCard") => input("SetPinForPaymentCardInput"),
         ("Mutation", "startDocumentUploadSession") => input("StartDocumentUploadSessionInput"),
+        ("Mutation", "createDocumentUploadLink") => input("CreateDocumentUploadLinkInput"),
+        ("Mutation", "endDocumentUploadSession") => input("EndDocumentUploadSessionInput"),
         ("Mutation", "tokenizeUSBusinessAccountHolder") => {
             input("CreateUSBusinessAccountHolderInput")
         }
@@ -520,7 +525,10 @@ fn field_type(parent: &str, field: &str) -> Option<&'static str> {
         }
         ("DirectDepositDetailRestrictedDetails", "bank") => Some("Bank"),
         ("Mutation", "setPinForPaymentCard") => Some("SetPinForPaymentCardPayload"),
-        ("Mutation", "startDocumentUploadSession") => Some("StartDocumentUploadSessionPayload"),
+        (
+            "Mutation",
+            "startDocumentUploadSession" | "createDocumentUploadLink" | "endDocumentUploadSession",
+        ) => Some("DocumentUploadSessionPayload"),
         (
             "Mutation",
             "tokenizeUSBusinessAccountHolder"
@@ -542,7 +550,7 @@ fn members(name: &str) -> &'static [&'static str] {
         ],
         "ClientTokenPayload" => &["ClientToken", "UserError", "AccessDeniedError"],
         "SetPinForPaymentCardPayload" => &["PaymentCard", "UserError", "AccessDeniedError"],
-        "StartDocumentUploadSessionPayload" => {
+        "DocumentUploadSessionPayload" => {
             &["DocumentUploadSession", "UserError", "AccessDeniedError"]
         }
         "TokenizePayload" => &["TokenizedDetails", "UserError", "AccessDeniedError"],

@@ -411,3 +411,37 @@ async fn tokenizing_needs_the_token_of_its_kind() {
         assert_eq!(reply.json()["data"]["t"]["__typename"], outcome, "{kind}");
     }
 }
+
+#[tokio::test]
+async fn documents_need_the_token_of_their_session() {
+    let stage = stage().await;
+    let mint = "mutation($input: GenerateDocumentUploadClientTokenInput!) { t: generateDocumentUploadClientToken(input: $input) { ... on ClientToken { value } } }";
+    let input = json!({ "documentUploadSessionId": "du_1", "permissions": ["MANAGE_DOCUMENT_UPLOAD_SESSION"] });
+    let token = stage.ask(mint, json!({ "input": input })).await.json()["data"]["t"].clone();
+    for (session, outcome) in [
+        ("du_1", "DocumentUploadSession"),
+        ("du_2", "AccessDeniedError"),
+    ] {
+        for (name, input_type) in [
+            (
+                "startDocumentUploadSession",
+                "StartDocumentUploadSessionInput",
+            ),
+            ("createDocumentUploadLink", "CreateDocumentUploadLinkInput"),
+            ("endDocumentUploadSession", "EndDocumentUploadSessionInput"),
+        ] {
+            let query = format!(
+                "mutation($input: {input_type}!) {{ t: {name}(input: $input) {{ __typename }} }}"
+            );
+            let input = json!({ "documentUploadSessionId": session });
+            let reply = stage
+                .with_token(&token, &query, json!({ "input": input }))
+                .await;
+            assert_eq!(
+                reply.json()["data"]["t"]["__typename"],
+                outcome,
+                "{name} {session}"
+            );
+        }
+    }
+}
