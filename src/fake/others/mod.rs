@@ -34,7 +34,7 @@ use self::jwt::{Assertion, Verifier};
 use super::answer::{self, Answer};
 use super::minted::Minted;
 use super::recent::Recent;
-use super::token_endpoint::form;
+use super::token_endpoint::parse_form;
 use super::{Authority, FakeError, Faults, HangUp, Received, Server};
 
 /// Which system.
@@ -388,7 +388,7 @@ fn parameters(request: &Received) -> Option<Value> {
         return None;
     }
     let mut parameters = serde_json::Map::new();
-    for (name, value) in form::parse(&request.body)? {
+    for (name, value) in parse_form(&request.body)? {
         if parameters.insert(name, Value::String(value)).is_some() {
             return None;
         }

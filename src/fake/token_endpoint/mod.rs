@@ -1,6 +1,6 @@
 //! An OAuth 2.0 token endpoint for client credentials (RFC 6749 §4.4), without a socket.
 
-pub(super) mod form;
+mod form;
 mod grant;
 mod refusal;
 mod rules;
@@ -17,6 +17,7 @@ use http::header::{CACHE_CONTROL, HeaderValue, PRAGMA};
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
+pub(super) use self::form::parse as parse_form;
 use self::grant::Grant;
 use self::refusal::Refusal;
 pub use self::rules::{ClientAuth, Dialect, LifetimeParameter, Rules, TokenStyle};
