@@ -7,8 +7,10 @@
 //! with what it judges. Where the real system's answer is not known to the public, a comment says
 //! that the answer is our guess.
 //!
-//! * [`Systems`]: everything the demo needs, started at once: [`Stitch`], [`Forage`], and the
-//!   [`Authority`] whose certificates they show.
+//! * [`Systems`]: everything the demo needs, started at once: [`Stitch`], [`Forage`], [`Highnote`],
+//!   [`Concierge`], and the [`Authority`] whose certificates they show.
+//! * [`Other`]: fourteen more, each with its own strange shape. A [`ClientKey`] is for those that
+//!   ask for assertions.
 //! * [`IdentityProvider`] and [`Upstream`]: the same for tests, without the habits of one company.
 //!   The first is a [`TokenEndpoint`] with a server.
 //! * [`Faults`]: what an endpoint shall do wrong, and when. [`Received`]: what it was sent.
@@ -19,11 +21,16 @@
 mod answer;
 mod authority;
 mod bearer;
+mod clock;
+mod concierge;
 mod digest;
 mod faults;
 mod forage;
+mod highnote;
 mod identity_provider;
 mod locked;
+mod minted;
+mod others;
 mod received;
 mod recent;
 mod server;
@@ -38,9 +45,12 @@ use std::net::SocketAddr;
 
 pub use self::answer::{Answer, AnswerBody};
 pub use self::authority::{Authority, ClientCertificate};
+pub use self::concierge::Concierge;
 pub use self::faults::{Fault, Faults};
 pub use self::forage::Forage;
+pub use self::highnote::{Highnote, Usage};
 pub use self::identity_provider::IdentityProvider;
+pub use self::others::{ClientKey, Kind, Other};
 pub use self::received::Received;
 pub use self::server::{HangUp, Server};
 pub use self::stitch::Stitch;
@@ -65,12 +75,15 @@ pub enum FakeError {
     /// The authority's clients cannot be told apart from others.
     #[error("cannot set up the check of client certificates")]
     ClientCertificates(#[from] rustls::server::VerifierBuilderError),
+    /// What should be a client's public key is none.
+    #[error("the client's public key or certificate cannot be read")]
+    ClientKey,
     /// The server is gone, together with its runtime.
     #[error("the server has already stopped")]
     Stopped,
 }
 
-/// The systems of the demo: one authority, Stitch and Forage.
+/// The systems of the demo, and one authority.
 #[derive(Debug)]
 pub struct Systems {
     /// Whom a client has to trust.
@@ -79,6 +92,10 @@ pub struct Systems {
     pub stitch: Stitch,
     /// Forage's sandbox.
     pub forage: Forage,
+    /// Highnote.
+    pub highnote: Highnote,
+    /// The Concierge service of Infocus.
+    pub concierge: Concierge,
 }
 
 impl Systems {
@@ -91,10 +108,14 @@ impl Systems {
         let authority = Authority::new()?;
         let stitch = Stitch::start(Some(&authority)).await?;
         let forage = Forage::start(Some(&authority)).await?;
+        let highnote = Highnote::start(Some(&authority)).await?;
+        let concierge = Concierge::start(Some(&authority)).await?;
         Ok(Self {
             authority,
             stitch,
             forage,
+            highnote,
+            concierge,
         })
     }
 
@@ -115,6 +136,14 @@ impl Systems {
                 format!("{}:443", Forage::HOST),
                 self.forage.server().address(),
             ),
+            (
+                format!("{}:443", Highnote::HOST),
+                self.highnote.server().address(),
+            ),
+            (
+                format!("{}:443", Concierge::HOST),
+                self.concierge.server().address(),
+            ),
         ]
     }
 }
@@ -131,7 +160,7 @@ mod tests {
         let systems = Systems::start().await.unwrap();
         shared(&systems);
         let resolve = systems.resolve();
-        assert_eq!(resolve.len(), 3);
+        assert_eq!(resolve.len(), 5);
         for (authority, address) in resolve {
             let host = authority.strip_suffix(":443").unwrap();
             let client = Client::trusting(&systems.authority, host, address);

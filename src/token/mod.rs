@@ -252,7 +252,14 @@ impl Tokens {
                 retry_after: backoff.until(true) - now,
                 cause: backoff.error,
             }),
-            _ => self.force(subject, now).await,
+            _ => {
+                let token = self.force(subject, now).await?;
+                if token.take() {
+                    return Ok(token);
+                }
+                // Of one use, and somebody else's.
+                self.get_alone(&slot, subject, Instant::now()).await
+            }
         }
     }
 

@@ -13,6 +13,7 @@ mod assertions;
 mod chain;
 mod check;
 mod demo;
+mod examples;
 mod hand_out;
 mod layers;
 mod process;

@@ -2,7 +2,7 @@
 
 /// The parameters of a form. What no encoder writes is not a form: a raw blank, a byte above ASCII,
 /// half an escape, bytes that are not UTF-8.
-pub(super) fn parse(body: &[u8]) -> Option<Vec<(String, String)>> {
+pub(in crate::fake) fn parse(body: &[u8]) -> Option<Vec<(String, String)>> {
     let body = std::str::from_utf8(body).ok()?;
     let pairs = body.split('&').filter(|pair| !pair.is_empty());
     pairs

@@ -18,6 +18,7 @@ use http::header::{CACHE_CONTROL, HeaderValue, PRAGMA};
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
+pub(super) use self::form::parse as parse_form;
 use self::grant::Grant;
 use self::refusal::Refusal;
 pub use self::rules::{ClientAuth, Dialect, LifetimeParameter, Rules, TokenStyle};
