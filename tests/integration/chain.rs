@@ -196,6 +196,26 @@ async fn a_parent_without_a_token_is_named_to_nobody_but_the_log() {
     assert_eq!(forage.session_fetches(), 0);
 }
 
+#[tokio::test]
+async fn a_corrected_secret_of_the_parent_brings_the_child_back_at_once() {
+    let forage = Forage::start(None).await.unwrap();
+    let kept = Arc::new(Mutex::new("wrong".to_owned()));
+    let (id, place) = (forage.client_id().to_owned(), Arc::clone(&kept));
+    let secrets = Secrets::supplied(move |reference| match reference {
+        SecretRef::Env(name) if name.ends_with("ID") => Some(id.clone()),
+        _ => Some(place.lock().unwrap().clone()),
+    });
+    let plan = plan(FORAGE, forage.server(), secrets);
+    let sessions = tokens(&plan, "forage-session");
+    get(&sessions, &["1234567"]).await.unwrap_err();
+    get(&sessions, &["1234567"]).await.unwrap_err();
+    assert_eq!(forage.token_endpoint().fetches(), 1, "a minute's back-off");
+    forage.client_secret().clone_into(&mut kept.lock().unwrap());
+    // A look at the secrets a second.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    get(&sessions, &["1234567"]).await.unwrap();
+}
+
 /// A provider that answers by the book of its test, and remembers what it was asked.
 #[derive(Clone, Default)]
 struct Book(Arc<Mutex<Pages>>);
