@@ -25,9 +25,11 @@
 //! 3. **inputs**: [`proxy::inputs`] reads what the provider wants to know, and makes the *subject* of it.
 //! 4. **token**: [`token::Tokens::get`]. A fresh one takes no lock; else one fetch, shared by all who wait
 //!    ([`token::cache`]), by the [`provider`].
+//!    A route that hands out answers here: [`proxy::hand_out`].
 //! 5. **headers**: [`proxy::attach`] removes what is not for the upstream, and sets what the route says, once.
 //! 6. **upstream**: [`proxy::upstream`] sends, on a connection of [`net::pool`]; [`proxy::replay`] keeps a small body.
-//! 7. **verdict**: [`proxy::verdict`] judges the answer. A 401 goes to [`token::Tokens::reject`], and if that brings a
+//! 7. **verdict**: [`proxy::verdict`] judges the answer by the route's rules; where one is about a body, [`proxy::peek`]
+//!    looks at its beginning. A refusal goes to [`token::Tokens::reject`], and if that brings a
 //!    newer token and the body was kept, the request goes out once more.
 //! 8. **answer**: [`proxy::answer`] passes it on, streaming. What pillion has to say itself is in one table,
 //!    [`proxy::problem`].

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::config::reload::ConfigFile;
 use crate::proxy::Plan;
-use crate::proxy::route::Route;
+use crate::proxy::route::{Destination, Route};
 use crate::token::status::ProviderStatus;
 
 /// Which process this is.
@@ -44,7 +44,8 @@ struct ConfigStatus {
 struct RouteStatus {
     name: String,
     provider: String,
-    upstream: String,
+    /// None for a route that hands its token out.
+    upstream: Option<String>,
 }
 
 impl Identity {
@@ -75,10 +76,16 @@ impl Identity {
 }
 
 fn route_status(route: &Route) -> RouteStatus {
-    let host = route.upstream.host.to_str().unwrap_or_default();
+    let upstream = match &route.destination {
+        Destination::Upstream(onward) => {
+            let host = onward.upstream.host.to_str().unwrap_or_default();
+            Some(format!("{host}{}", onward.upstream.base_path))
+        }
+        Destination::HandOut => None,
+    };
     RouteStatus {
         name: route.name.clone(),
         provider: route.tokens.provider().name.as_ref().to_owned(),
-        upstream: format!("{host}{}", route.upstream.base_path),
+        upstream,
     }
 }

@@ -4,11 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::Uri;
 
+use super::carried;
 use super::file::template::references;
 use super::file::{
     Draft, File, HttpFile, OAuth2File, PathPattern, PathSegment, ProviderFile, RouteFile,
     SourceFile,
 };
+use super::hand_out;
 use super::parents;
 use super::report::{Diagnostic, Report};
 use super::span::Spanned;
@@ -29,6 +31,7 @@ pub(super) fn check(draft: &Draft, report: &mut Report) {
         }
     }
     parents::check(file, draft.declared.as_deref(), report);
+    hand_out::a_parent_is_not_handed_out(file, report);
     for (index, route) in file.routes.iter().enumerate() {
         let earlier = file.routes.get(..index).unwrap_or_default();
         name_is_new(route, earlier, report);
@@ -38,22 +41,30 @@ pub(super) fn check(draft: &Draft, report: &mut Report) {
         what_is_set_is_not_removed(route, report);
         upstream_is_encrypted(route, file, report);
         let declared = draft.declared.as_deref();
+        if let Some(declared) = declared {
+            carried::other_providers_exist(route, declared, report);
+        }
         if let Some(declared) = declared.filter(|it| !it.contains(&route.provider.value)) {
             provider_is_unknown(route, declared, report);
         } else if let Some(provider) = provider_of(route, file) {
             inputs_are_supplied(route, provider, report);
-            inputs_are_used(route, provider, report);
+            carried::inputs_of_others_are_supplied(route, file, report);
+            inputs_are_used(route, file, report);
             scope_has_a_meaning(route, provider, report);
+            carried::fields_exist(route, provider, report);
+            carried::there_is_a_parent(route, file, report);
+            hand_out::provider_agrees(route, provider, report);
         }
     }
     // With a mistake elsewhere, what nothing uses is mostly what the mistake has missed.
     if !report.has_errors() {
         providers_are_used(file, report);
+        hand_out::permission_is_used(file, report);
         resolve_is_used(file, report);
     }
 }
 
-fn provider_of<'a>(route: &RouteFile, file: &'a File) -> Option<&'a ProviderFile> {
+pub(super) fn provider_of<'a>(route: &RouteFile, file: &'a File) -> Option<&'a ProviderFile> {
     let named = |provider: &&ProviderFile| provider.name.value == route.provider.value;
     file.providers.iter().find(named)
 }
@@ -155,9 +166,12 @@ fn exchange_is_encrypted(exchange: &HttpFile, file: &File, report: &mut Report) 
 }
 
 fn upstream_is_encrypted(route: &RouteFile, file: &File, report: &mut Report) {
-    if is_plaintext(&route.upstream, file) && !route.allow_plaintext {
+    let Some(upstream) = &route.upstream else {
+        return;
+    };
+    if is_plaintext(upstream, file) && !route.allow_plaintext {
         report.push(
-            Diagnostic::error("the token would travel unencrypted", route.upstream.span.clone())
+            Diagnostic::error("the token would travel unencrypted", upstream.span.clone())
                 .hint("write `https://`, or `allow_plaintext = true` beside it if the network may read the token"),
         );
     }
@@ -302,7 +316,7 @@ fn provider_is_unknown(route: &RouteFile, declared: &[String], report: &mut Repo
     );
 }
 
-fn inputs_are_supplied(route: &RouteFile, provider: &ProviderFile, report: &mut Report) {
+pub(super) fn inputs_are_supplied(route: &RouteFile, provider: &ProviderFile, report: &mut Report) {
     for input in inputs_of(provider) {
         if route
             .inputs
@@ -323,8 +337,8 @@ fn inputs_are_supplied(route: &RouteFile, provider: &ProviderFile, report: &mut 
     }
 }
 
-fn inputs_are_used(route: &RouteFile, provider: &ProviderFile, report: &mut Report) {
-    let wanted = inputs_of(provider);
+fn inputs_are_used(route: &RouteFile, file: &File, report: &mut Report) {
+    let wanted = carried::wanted_inputs(route, file);
     for (name, _) in &route.inputs {
         let in_header =
             |it: &Reference| matches!(it, Reference::Input(used) if *used == name.value);
@@ -338,7 +352,8 @@ fn inputs_are_used(route: &RouteFile, provider: &ProviderFile, report: &mut Repo
         }
         let message = format!("nothing uses the input `{}`", name.value);
         let diagnostic = Diagnostic::error(message, name.span.clone());
-        report.push(match did_you_mean(name, names(wanted)) {
+        let candidates = wanted.iter().map(|input| input.value.as_str());
+        report.push(match did_you_mean(name, candidates) {
             Some(meant) => diagnostic.hint(format!("did you mean `{meant}`?")),
             None => diagnostic.hint(format!(
                 "leave it out, or use it: `{{input.{}}}` in a header, or in `inputs` of the provider",
@@ -369,7 +384,7 @@ fn providers_are_used(file: &File, report: &mut Report) {
         let in_route = file
             .routes
             .iter()
-            .any(|route| route.provider.value == name.value);
+            .any(|route| carried::carries(route, name));
         if !in_route && !parents::is_parent(provider, file) {
             report.push(
                 Diagnostic::warning(
@@ -397,7 +412,11 @@ fn resolve_is_used(file: &File, report: &mut Report) {
                 .filter_map(|request| Some(&request.url.as_ref()?.origin.value))
                 .collect(),
         });
-    let upstreams = file.routes.iter().map(|route| &route.upstream.value);
+    let upstreams = file
+        .routes
+        .iter()
+        .filter_map(|route| route.upstream.as_ref());
+    let upstreams = upstreams.map(|upstream| &upstream.value);
     let places: Vec<_> = endpoints.chain(upstreams).map(place_of).collect();
     for line in &file.resolve {
         if places.contains(&line.host.value) {

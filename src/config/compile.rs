@@ -12,11 +12,12 @@ use http::{HeaderName, HeaderValue, Uri};
 use rustls::pki_types::CertificateDer;
 use tokio::runtime::Handle;
 
+use super::carried;
 use super::compile_exchange;
 use super::file::{
-    ClientAuth as ClientAuthFile, ClientId as ClientIdFile, File, HttpFile, LimitsFile, OAuth2File,
-    OnConflict as OnConflictFile, PathSegment, ProviderFile, Replay, RequestFile, RouteFile,
-    SourceFile, TlsFile, UrlFile,
+    ClientAuth as ClientAuthFile, ClientId as ClientIdFile, ConditionFile, File, HttpFile,
+    LimitsFile, OAuth2File, OnConflict as OnConflictFile, PathSegment, ProviderFile, Replay,
+    RequestFile, RouteFile, SourceFile, TlsFile, UrlFile,
 };
 use super::parents;
 use super::report::{Diagnostic, Report};
@@ -31,6 +32,7 @@ use crate::provider::graphql::GraphQl;
 use crate::provider::http::Http;
 use crate::provider::inputs::{InputCheck, Need};
 use crate::provider::oauth2::OAuth2;
+use crate::provider::pointer::Pointer;
 use crate::provider::request::RequestTemplate;
 use crate::provider::secret::Secrets;
 use crate::provider::static_key::StaticKey;
@@ -39,8 +41,11 @@ use crate::provider::{Policy, Provider, Source};
 use crate::proxy::attach::{Attach, FieldValue, OnConflict, SetField, Value};
 use crate::proxy::caller::CallerRules;
 use crate::proxy::inputs::{InputRule, RequestPart};
-use crate::proxy::route::{Matcher, Route, RouteTable, Segment, Timeouts};
+use crate::proxy::route::{
+    Destination, Matcher, Onward, OtherProvider, Route, RouteTable, Segment, Timeouts,
+};
 use crate::proxy::upstream::Upstream;
+use crate::proxy::verdict::{Condition, MissedScopes, Renew, Rule, Rules};
 use crate::proxy::{Limits, Plan};
 use crate::token::Tokens;
 
@@ -200,20 +205,22 @@ impl Compiler<'_> {
                     .map(|input| input.value.clone())
                     .collect();
                 inputs.hash(&mut hasher);
-                let source = self.oauth2(source, scope, &inputs, &mut hasher)?;
+                let fields = fields(file);
+                fields.hash(&mut hasher);
+                let source = self.oauth2(source, scope, &inputs, fields, &mut hasher)?;
                 checks = param_checks(&source);
                 (Source::OAuth2(source), inputs)
             }
             SourceFile::Http(source) => {
                 let inputs = input_names(source);
-                let (source, needs) = self.exchange(source, &mut hasher)?;
+                let (source, needs) = self.exchange(source, fields(file), &mut hasher)?;
                 checks = needs;
                 (Source::Http(source), inputs)
             }
             SourceFile::GraphQl(source) => {
                 "graphql".hash(&mut hasher);
                 let inputs = input_names(source);
-                let (source, needs) = self.exchange(source, &mut hasher)?;
+                let (source, needs) = self.exchange(source, fields(file), &mut hasher)?;
                 checks = needs;
                 (Source::GraphQl(GraphQl(source)), inputs)
             }
@@ -233,6 +240,7 @@ impl Compiler<'_> {
         file: &OAuth2File,
         scope: Option<&[String]>,
         inputs: &[String],
+        fields: Vec<(String, Pointer)>,
         hasher: &mut DefaultHasher,
     ) -> Option<OAuth2> {
         let url = &file.token_endpoint;
@@ -284,6 +292,7 @@ impl Compiler<'_> {
             client_auth,
             scope: scope.into_iter().collect(),
             params,
+            fields,
             after: file.after,
             secrets: self.surroundings.secrets.clone(),
         })
@@ -292,6 +301,7 @@ impl Compiler<'_> {
     fn exchange(
         &mut self,
         file: &HttpFile,
+        fields: Vec<(String, Pointer)>,
         hasher: &mut DefaultHasher,
     ) -> Option<(Http, Vec<InputCheck>)> {
         let first = file.request.url.as_ref()?;
@@ -308,7 +318,7 @@ impl Compiler<'_> {
             .map(|request| &request.parts)
             .collect();
         let checks = compile_exchange::checks(&parts, file);
-        let reading = compile_exchange::reading(file);
+        let reading = compile_exchange::reading(file, fields);
         let references: Vec<_> = file
             .secrets
             .iter()
@@ -358,20 +368,15 @@ impl Compiler<'_> {
             scope.into_iter().collect()
         });
         let tokens = self.tokens(provider, scope)?;
-        let url = &file.upstream;
-        let timeouts = &file.timeouts;
-        let endpoint = self.endpoint(
-            url,
-            file.tls.as_ref(),
-            file.allow_plaintext,
-            timeouts.connect,
-        )?;
         let inputs: Vec<String> = file
             .inputs
             .iter()
             .map(|(name, _)| name.value.clone())
             .collect();
-        let needed = tokens.provider().inputs.iter();
+        let destination = match &file.upstream {
+            Some(url) => Destination::Upstream(Box::new(self.onward(file, url, &inputs)?)),
+            None => Destination::HandOut,
+        };
         let name = route_name(file);
         Some(Arc::new(Route {
             matcher: matcher(file),
@@ -380,16 +385,42 @@ impl Compiler<'_> {
                 .iter()
                 .map(|(name, template)| input(name, template, file))
                 .collect(),
-            subject: needed
-                .filter_map(|name| inputs.iter().position(|input| input == name))
-                .collect(),
+            subject: subject(&tokens, &inputs),
             tokens,
-            attach: attach(file, &inputs),
+            destination,
+            metrics: self.surroundings.metrics.route(&name),
+            name,
+        }))
+    }
+
+    fn onward(
+        &mut self,
+        file: &RouteFile,
+        url: &Spanned<Uri>,
+        inputs: &[String],
+    ) -> Option<Onward> {
+        let timeouts = &file.timeouts;
+        let endpoint = self.endpoint(
+            url,
+            file.tls.as_ref(),
+            file.allow_plaintext,
+            timeouts.connect,
+        )?;
+        let names = carried::other_providers(file);
+        let others = names
+            .iter()
+            .map(|name| self.other_provider(name, inputs))
+            .collect::<Option<_>>()?;
+        Some(Onward {
             upstream: Upstream {
                 endpoint: Arc::new(endpoint),
                 host: host_field(url),
                 base_path: url.path().trim_end_matches('/').to_owned(),
             },
+            attach: attach(file, inputs, &names),
+            others,
+            unauthorized: rules(file),
+            missed: MissedScopes::default(),
             replay_limit: match file.replay {
                 Replay::Unauthorized => Some(file.replay_limit_bytes),
                 Replay::Never => None,
@@ -398,9 +429,17 @@ impl Compiler<'_> {
                 response: timeouts.response,
                 idle: timeouts.idle,
             },
-            metrics: self.surroundings.metrics.route(&name),
-            name,
-        }))
+        })
+    }
+
+    fn other_provider(&mut self, name: &str, inputs: &[String]) -> Option<OtherProvider> {
+        let mut providers = self.file.providers.iter();
+        let provider = providers.find(|provider| provider.name.value == name)?;
+        let tokens = self.tokens(provider, None)?;
+        Some(OtherProvider {
+            subject: subject(&tokens, inputs),
+            tokens,
+        })
     }
 
     fn endpoint(
@@ -508,6 +547,37 @@ fn param_checks(source: &OAuth2) -> Vec<InputCheck> {
         .collect()
 }
 
+/// Which of a route's inputs make up the subject of these tokens, in the provider's order.
+fn subject(tokens: &Tokens, inputs: &[String]) -> Vec<usize> {
+    let needed = tokens.provider().inputs.iter();
+    needed
+        .filter_map(|name| inputs.iter().position(|input| input == name))
+        .collect()
+}
+
+fn fields(file: &ProviderFile) -> Vec<(String, Pointer)> {
+    let fields = file.fields.iter();
+    fields
+        .map(|(name, pointer)| (name.value.clone(), pointer.value.clone()))
+        .collect()
+}
+
+fn rules(file: &RouteFile) -> Rules {
+    let Some(rules) = &file.unauthorized else {
+        return Rules::default();
+    };
+    let rules = rules.iter().map(|rule| Rule {
+        status: rule.status.value,
+        condition: match rule.condition.clone() {
+            ConditionFile::None => Condition::None,
+            ConditionFile::Header(name, values) => Condition::Header(name, values),
+            ConditionFile::Json(pointer, values) => Condition::Json(pointer, values),
+        },
+        renew: rule.renew.as_ref().map_or(Renew::Own, |renew| renew.value),
+    });
+    Rules::new(rules.collect())
+}
+
 fn policy(file: &ProviderFile, limits: &LimitsFile) -> Policy {
     let defaults = Policy {
         timeout: Duration::from_secs(10),
@@ -611,6 +681,8 @@ fn input(name: &str, template: &Template, file: &RouteFile) -> InputRule {
             Reference::Header(name) => HeaderName::from_bytes(name.as_bytes())
                 .map_or_else(|_| RequestPart::Query(name.clone()), RequestPart::Header),
             Reference::Query(name) => RequestPart::Query(name.clone()),
+            Reference::Body(pointer) => Pointer::parse(pointer)
+                .map_or_else(|_| RequestPart::Query(pointer.clone()), RequestPart::Body),
             other => RequestPart::Path(index_of(other, &captures)),
         })
     });
@@ -620,10 +692,10 @@ fn input(name: &str, template: &Template, file: &RouteFile) -> InputRule {
     }
 }
 
-fn attach(file: &RouteFile, inputs: &[String]) -> Attach {
+fn attach(file: &RouteFile, inputs: &[String], others: &[&str]) -> Attach {
     let fields = file.headers.iter().map(|(name, template)| SetField {
         name: name.value.clone(),
-        value: field_value(template, inputs),
+        value: field_value(template, inputs, others),
     });
     Attach {
         fields: fields.collect(),
@@ -636,7 +708,7 @@ fn attach(file: &RouteFile, inputs: &[String]) -> Attach {
     }
 }
 
-fn field_value(template: &Template, inputs: &[String]) -> FieldValue {
+fn field_value(template: &Template, inputs: &[String], others: &[&str]) -> FieldValue {
     if Template::parse("Bearer {token}").as_ref() == Ok(template) {
         return FieldValue::Bearer;
     }
@@ -648,6 +720,12 @@ fn field_value(template: &Template, inputs: &[String]) -> FieldValue {
     let Ok(template) = template.resolve(|reference| {
         Ok::<_, Infallible>(match reference {
             Reference::Token => Value::Token,
+            // What is not among the others is the route's own.
+            Reference::TokenOf(name) => match others.iter().position(|other| other == name) {
+                Some(index) => Value::Other(index),
+                None => Value::Token,
+            },
+            Reference::Field(name) => Value::Field(name.clone()),
             other => Value::Input(index_of(other, inputs)),
         })
     });

@@ -10,6 +10,7 @@ use super::file::{
 use super::span::Spanned;
 use crate::provider::expiry::Expiry;
 use crate::provider::inputs::{InputCheck, Need, Rule};
+use crate::provider::pointer::Pointer;
 use crate::provider::reading::{Expected, Reading, RefreshPlace, SingleUse, TokenPlace};
 use crate::provider::request::{Body, Part, RequestParts};
 use crate::provider::template::{Reference, Template};
@@ -72,13 +73,12 @@ fn names(file: &HttpFile) -> Vec<String> {
 }
 
 /// How an answer is read.
-pub(super) fn reading(file: &HttpFile) -> Reading {
+pub(super) fn reading(file: &HttpFile, fields: Vec<(String, Pointer)>) -> Reading {
     let ReadingFile {
         expect,
         token,
         expiry,
         soft_expiry,
-        fields,
         single_use,
         retry_after,
         error,
@@ -104,10 +104,7 @@ pub(super) fn reading(file: &HttpFile) -> Reading {
         },
         expiry: places(expiry),
         soft_expiry: places(soft_expiry),
-        fields: fields
-            .iter()
-            .map(|(name, pointer)| (name.value.clone(), pointer.clone()))
-            .collect(),
+        fields,
         single_use: match single_use {
             SingleUseFile::No => SingleUse::No,
             SingleUseFile::Yes => SingleUse::Yes,

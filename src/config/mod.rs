@@ -1,9 +1,11 @@
 //! What the user wrote, and every mistake in it.
 
+mod carried;
 mod check;
 pub mod compile;
 mod compile_exchange;
 pub mod file;
+mod hand_out;
 mod mask;
 mod parents;
 pub mod reload;

@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
+use super::pointer::Pointer;
 use super::{FetchError, Lifetime};
 
 /// Holds a token to what a field value may be (RFC 9110 §5.5), and to a length that heads can carry.
@@ -48,6 +49,19 @@ pub fn lifetime(
         (None, Some(exp)) => exp,
         (None, None) => Lifetime::For(after),
     }
+}
+
+/// The members of an answer that are kept under these names; what is not there, or null, is not kept.
+#[must_use]
+pub fn fields(wanted: &[(String, Pointer)], answer: &Value) -> Vec<(String, Value)> {
+    wanted
+        .iter()
+        .filter_map(|(name, pointer)| {
+            let mut found = pointer.find(answer).into_iter();
+            let value = found.find(|value| !value.is_null())?;
+            Some((name.clone(), value.clone()))
+        })
+        .collect()
 }
 
 /// A number of seconds, however it is written: 3600, 3599.5, "3600". Anything else is as good as absent.

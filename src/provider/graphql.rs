@@ -70,7 +70,7 @@ fn judge(document: Option<&Value>, reading: &Reading) -> Result<(), Failed> {
 const ERROR_TYPES: [&str; 2] = ["UserError", "AccessDeniedError"];
 
 fn all<'a>(document: &'a Value, pointer: &str) -> Vec<&'a Value> {
-    Pointer::parse(pointer).map_or_else(|_| Vec::new(), |pointer| pointer.all(document))
+    Pointer::parse(pointer).map_or_else(|_| Vec::new(), |pointer| pointer.find(document))
 }
 
 fn join(texts: &[&Value]) -> String {

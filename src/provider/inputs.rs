@@ -105,7 +105,7 @@ impl Rule {
                 serde_json::from_str(json).map_err(|_| "is not JSON".to_owned())?
             }
         };
-        let found = self.pointer.all(&document);
+        let found = self.pointer.find(&document);
         let count = found
             .into_iter()
             .filter(|value| self.equals.is_empty() || self.equals.contains(value))

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::client_auth::{ClientAuth, Form};
 use super::exchange::{self, Answer, Target};
 use super::extract;
+use super::pointer::Pointer;
 use super::secret::{Secret, Secrets};
 use super::template::Template;
 use super::{Call, FetchError, Grant};
@@ -24,6 +25,8 @@ pub struct OAuth2 {
     pub scope: Vec<String>,
     /// Further parameters, filled in from the subject's inputs by their index.
     pub params: Vec<(String, Template<usize>)>,
+    /// Further members of the answer that are kept, by name.
+    pub fields: Vec<(String, Pointer)>,
     /// The lifetime of a token whose answer states none.
     pub after: Duration,
     /// How secrets are read.
@@ -75,7 +78,13 @@ impl OAuth2 {
             self.after,
             SystemTime::now(),
         );
-        Ok(Grant::new(token, lifetime))
+        let mut grant = Grant::new(token, lifetime);
+        if !self.fields.is_empty()
+            && let Ok(document) = serde_json::from_slice(&answer.body)
+        {
+            grant.fields = extract::fields(&self.fields, &document);
+        }
+        Ok(grant)
     }
 }
 

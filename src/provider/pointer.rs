@@ -1,126 +1,139 @@
-//! Pointers into JSON documents: RFC 6901, with `*` for any element of an array or any member of an object.
+//! JSON pointers (RFC 6901), with `*` for any element.
 
 use std::fmt;
 
 use serde_json::Value;
 
-/// A pointer, parsed once.
+/// Where in a document something is. Empty: the document itself.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Pointer(Vec<Step>);
 
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 enum Step {
+    /// The member of this name, or the element of this index.
+    Key(String),
+    /// Every element, every member.
     Any,
-    Name(String),
 }
 
-/// Text that is no pointer.
+/// What is wrong with a pointer, and where.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum PointerError {
-    /// It does not begin with `/`.
-    #[error("a pointer begins with `/`")]
-    NoSlash,
-    /// `~` stands before something else than `0` or `1` (RFC 6901 §3).
-    #[error("`~` is written `~0` in a pointer, and `/` in a name `~1`")]
-    BadEscape,
+#[error("{message}")]
+pub struct PointerError {
+    /// First byte of the mistake.
+    pub offset: usize,
+    /// Its length in bytes.
+    pub length: usize,
+    /// What is wrong.
+    pub message: &'static str,
+    /// What to write instead.
+    pub hint: &'static str,
 }
 
 impl Pointer {
-    /// Reads a pointer. The empty one is the whole document.
+    /// Reads a pointer, like `/errors/*/code`.
     ///
     /// # Errors
     ///
-    /// When it is none.
+    /// When it does not begin with a slash, or has a `~` that stands for nothing.
     pub fn parse(text: &str) -> Result<Self, PointerError> {
         if text.is_empty() {
-            return Ok(Self::default());
+            return Ok(Self(Vec::new()));
         }
-        let steps = text.strip_prefix('/').ok_or(PointerError::NoSlash)?;
-        steps
-            .split('/')
-            .map(|step| match step {
-                "*" => Ok(Step::Any),
-                _ => unescape(step).map(Step::Name),
-            })
-            .collect::<Result<_, _>>()
-            .map(Self)
+        let Some(inside) = text.strip_prefix('/') else {
+            return Err(PointerError {
+                offset: 0,
+                length: text.chars().next().map_or(0, char::len_utf8),
+                message: "a pointer begins with `/`",
+                hint: "write it like `/errors/*/code`",
+            });
+        };
+        let mut offset = 1;
+        let mut steps = Vec::new();
+        for step in inside.split('/') {
+            steps.push(read(step, offset)?);
+            offset += step.len() + 1;
+        }
+        Ok(Self(steps))
     }
 
-    /// The first value that it points at, in the order of the document.
+    /// The first value that it points at, in the document's order.
     #[must_use]
     pub fn first<'a>(&self, document: &'a Value) -> Option<&'a Value> {
-        let mut found = None;
-        walk(&self.0, document, &mut |value| {
-            found = Some(value);
-            true
-        });
+        self.find(document).into_iter().next()
+    }
+
+    /// Everything that it points at, in the document's order.
+    #[must_use]
+    pub fn find<'a>(&self, document: &'a Value) -> Vec<&'a Value> {
+        let mut found = vec![document];
+        for step in &self.0 {
+            found = found.into_iter().flat_map(|it| step.take(it)).collect();
+        }
         found
     }
 
-    /// Every value that it points at.
+    /// Whether it can point at several values.
     #[must_use]
-    pub fn all<'a>(&self, document: &'a Value) -> Vec<&'a Value> {
-        let mut found = Vec::new();
-        walk(&self.0, document, &mut |value| {
-            found.push(value);
-            false
-        });
-        found
+    pub fn has_any(&self) -> bool {
+        self.0.contains(&Step::Any)
     }
 }
 
-/// Calls `stop` with every value until it says so. The recursion is as deep as the pointer is long.
-fn walk<'a>(steps: &[Step], value: &'a Value, stop: &mut impl FnMut(&'a Value) -> bool) -> bool {
-    let Some((step, rest)) = steps.split_first() else {
-        return stop(value);
-    };
-    match (step, value) {
-        (Step::Any, Value::Array(array)) => array.iter().any(|value| walk(rest, value, stop)),
-        (Step::Any, Value::Object(object)) => object.values().any(|value| walk(rest, value, stop)),
-        (Step::Name(name), Value::Array(array)) => index(name)
-            .and_then(|index| array.get(index))
-            .is_some_and(|value| walk(rest, value, stop)),
-        (Step::Name(name), Value::Object(object)) => object
-            .get(name)
-            .is_some_and(|value| walk(rest, value, stop)),
-        _ => false,
+fn read(step: &str, offset: usize) -> Result<Step, PointerError> {
+    if step == "*" {
+        return Ok(Step::Any);
+    }
+    let mut key = String::with_capacity(step.len());
+    let mut rest = step;
+    while let Some((before, after)) = rest.split_once('~') {
+        key.push_str(before);
+        key.push(match after.as_bytes().first() {
+            Some(b'0') => '~',
+            Some(b'1') => '/',
+            _ => {
+                return Err(PointerError {
+                    offset: offset + step.len() - after.len() - 1,
+                    length: 1,
+                    message: "`~` stands for nothing here",
+                    hint: "write `~0` for `~` and `~1` for `/`",
+                });
+            }
+        });
+        rest = after.get(1..).unwrap_or_default();
+    }
+    key.push_str(rest);
+    Ok(Step::Key(key))
+}
+
+impl Step {
+    fn take<'a>(&self, value: &'a Value) -> Vec<&'a Value> {
+        match (self, value) {
+            (Self::Key(key), Value::Object(members)) => members.get(key).into_iter().collect(),
+            (Self::Key(key), Value::Array(elements)) => {
+                let index = index(key).and_then(|index| elements.get(index));
+                index.into_iter().collect()
+            }
+            (Self::Any, Value::Object(members)) => members.values().collect(),
+            (Self::Any, Value::Array(elements)) => elements.iter().collect(),
+            (_, Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => Vec::new(),
+        }
     }
 }
 
 // RFC 6901 §4: no sign, no leading zero.
-fn index(name: &str) -> Option<usize> {
-    let plain = name == "0" || !name.starts_with('0');
-    let digits = name.bytes().all(|byte| byte.is_ascii_digit());
-    (plain && digits).then(|| name.parse().ok()).flatten()
+fn index(key: &str) -> Option<usize> {
+    let plain = key.bytes().all(|byte| byte.is_ascii_digit());
+    let canonical = key == "0" || !key.starts_with('0');
+    (plain && canonical).then(|| key.parse().ok()).flatten()
 }
 
-fn unescape(step: &str) -> Result<String, PointerError> {
-    let mut text = String::with_capacity(step.len());
-    let mut rest = step;
-    while let Some((before, after)) = rest.split_once('~') {
-        text.push_str(before);
-        let (escaped, tail) = match (after.strip_prefix('0'), after.strip_prefix('1')) {
-            (Some(tail), _) => ('~', tail),
-            (None, Some(tail)) => ('/', tail),
-            (None, None) => return Err(PointerError::BadEscape),
-        };
-        text.push(escaped);
-        rest = tail;
-    }
-    text.push_str(rest);
-    Ok(text)
-}
-
-/// As the user has written it.
 impl fmt::Display for Pointer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for step in &self.0 {
-            match step {
-                Step::Any => f.write_str("/*")?,
-                Step::Name(name) => write!(f, "/{}", name.replace('~', "~0").replace('/', "~1"))?,
-            }
-        }
-        Ok(())
+        self.0.iter().try_for_each(|step| match step {
+            Step::Key(key) => write!(f, "/{}", key.replace('~', "~0").replace('/', "~1")),
+            Step::Any => f.write_str("/*"),
+        })
     }
 }
 
@@ -130,59 +143,45 @@ mod tests {
 
     use super::*;
 
-    fn first(pointer: &str, document: &Value) -> Option<Value> {
-        Pointer::parse(pointer).unwrap().first(document).cloned()
-    }
-
     #[test]
-    fn it_points_as_the_rfc_has_it() {
-        let document =
-            json!({"foo": ["bar", "baz"], "": 0, "a/b": 1, "m~n": 8, "*": 9, "0": {"x": 2}});
-        for (pointer, value) in [
+    fn a_pointer_finds_what_rfc_6901_says() {
+        let document = json!({
+            "foo": ["bar", "baz"], "": 0, "a/b": 1, "c%d": 2, "m~n": 8, " ": 7,
+        });
+        for (pointer, found) in [
+            ("/foo", json!(["bar", "baz"])),
             ("/foo/0", json!("bar")),
-            ("/foo/1", json!("baz")),
             ("/", json!(0)),
             ("/a~1b", json!(1)),
+            ("/c%d", json!(2)),
             ("/m~0n", json!(8)),
-            ("/0/x", json!(2)),
+            ("/ ", json!(7)),
         ] {
-            assert_eq!(first(pointer, &document), Some(value), "{pointer}");
+            let read = Pointer::parse(pointer).unwrap();
+            assert_eq!(read.find(&document), [&found], "{pointer}");
+            assert_eq!(read.to_string(), pointer);
         }
-        assert_eq!(first("", &document), Some(document.clone()));
-        for nothing in [
-            "/foo/2", "/foo/01", "/foo/-", "/foo/+1", "/x", "/foo/0/x", "/m~0n/y",
-        ] {
-            assert_eq!(first(nothing, &document), None, "{nothing}");
+        assert_eq!(Pointer::parse("").unwrap().find(&document), [&document]);
+        for pointer in ["/foo/2", "/foo/00", "/foo/-", "/foo/+1", "/bar", "/ /x"] {
+            let found = Pointer::parse(pointer).unwrap();
+            assert!(found.find(&document).is_empty(), "{pointer}");
         }
     }
 
     #[test]
-    fn a_star_is_any_element() {
-        let document =
-            json!({"errors": [{"x": 1}, {"code": "A"}, {"code": "B"}], "o": {"p": {"q": 3}}});
-        assert_eq!(first("/errors/*/code", &document), Some(json!("A")));
-        let all = Pointer::parse("/errors/*/code").unwrap();
-        assert_eq!(all.all(&document), [&json!("A"), &json!("B")]);
-        assert_eq!(first("/o/*/q", &document), Some(json!(3)));
-        assert_eq!(first("/*/*/q", &json!([])), None);
+    fn a_star_is_any_element_and_any_member() {
+        let document = json!({"errors": [{"code": "A"}, {"other": 1}, {"code": "B"}]});
+        let pointer = Pointer::parse("/errors/*/code").unwrap();
+        assert!(pointer.has_any());
+        assert_eq!(pointer.find(&document), [&json!("A"), &json!("B")]);
+        let members = Pointer::parse("/*/0/code").unwrap();
+        assert_eq!(members.find(&document), [&json!("A")]);
     }
 
     #[test]
-    fn the_root_may_be_an_array() {
-        assert_eq!(first("/0/t", &json!([{"t": "x"}])), Some(json!("x")));
-    }
-
-    #[test]
-    fn what_is_no_pointer_is_told() {
-        assert_eq!(Pointer::parse("token"), Err(PointerError::NoSlash));
-        assert_eq!(Pointer::parse("/a~2"), Err(PointerError::BadEscape));
-        assert_eq!(Pointer::parse("/a~"), Err(PointerError::BadEscape));
-    }
-
-    #[test]
-    fn it_is_shown_as_it_was_written() {
-        for text in ["", "/", "/a~1b/m~0n", "/errors/*/code"] {
-            assert_eq!(Pointer::parse(text).unwrap().to_string(), text);
-        }
+    fn a_mistake_is_told_with_its_place() {
+        assert_eq!(Pointer::parse("errors").unwrap_err().offset, 0);
+        assert_eq!(Pointer::parse("/a/b~2").unwrap_err().offset, 4);
+        assert_eq!(Pointer::parse("/~").unwrap_err().offset, 1);
     }
 }

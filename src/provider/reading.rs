@@ -145,7 +145,7 @@ impl Reading {
 
     /// What the answer says about its failure: for the log.
     fn said(&self, document: Option<&Value>) -> Option<String> {
-        let found = self.error.as_ref()?.all(document?);
+        let found = self.error.as_ref()?.find(document?);
         let texts: Vec<String> = found.into_iter().map(as_text).collect();
         (!texts.is_empty()).then(|| texts.join("; "))
     }

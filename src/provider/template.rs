@@ -153,6 +153,15 @@ impl<R> Template<R> {
         }
     }
 
+    /// The reference, if the template is exactly that, without a filter.
+    #[must_use]
+    pub fn as_reference(&self) -> Option<&R> {
+        match self.parts.as_slice() {
+            [Part::Placeholder(reference, filters)] if filters.is_empty() => Some(reference),
+            _ => None,
+        }
+    }
+
     /// The text, if there is no placeholder in it.
     #[must_use]
     pub fn as_literal(&self) -> Option<&str> {

@@ -13,11 +13,12 @@ use http_body_util::{BodyExt as _, Limited};
 use tokio::time::{Sleep, sleep, timeout};
 
 use super::attach::strip_connection_fields;
+use super::peek::Peekable;
 use super::replay::RequestBody;
 use crate::net::pool::UpstreamBody;
 
 /// An upstream's answer, before it is made the app's.
-pub type UpstreamAnswer = Response<UpstreamBody<RequestBody>>;
+pub type UpstreamAnswer = Response<Peekable<UpstreamBody<RequestBody>>>;
 
 /// The one body type of answers.
 pub struct AnswerBody {
@@ -35,7 +36,7 @@ enum Content {
 
 /// An upstream's body that may not stand still.
 struct Watched {
-    body: UpstreamBody<RequestBody>,
+    body: Peekable<UpstreamBody<RequestBody>>,
     idle: Duration,
     timer: Option<Pin<Box<Sleep>>>,
 }

@@ -4,16 +4,20 @@
 //! pass for a field which pillion sets, then each of those is set exactly once.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHORIZATION, TE, TRAILER,
     TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::Value as Json;
 
 use super::inputs::{InputRule, Inputs, RequestPart};
 use super::problem::ProxyError;
+use crate::provider::FetchError;
 use crate::provider::template::{FilterError, Template};
+use crate::token::TokenError;
 use crate::token::life::Token;
 
 /// What a route writes on a request, and what it takes off.
@@ -48,10 +52,14 @@ pub enum FieldValue {
 }
 
 /// What a field's template can name.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Value {
     /// The token.
     Token,
+    /// The token of the route's other provider of this index.
+    Other(usize),
+    /// A further member of the answer that brought the token.
+    Field(String),
     /// The route's input of this index.
     Input(usize),
 }
@@ -66,6 +74,23 @@ pub enum OnConflict {
     Keep,
     /// The request is refused.
     Reject,
+}
+
+/// The tokens that one attempt carries: of each provider one generation, whatever is fetched meanwhile.
+#[derive(Debug)]
+pub struct Carried {
+    /// Of the route's own provider.
+    pub own: Arc<Token>,
+    /// Of its other providers, in its order.
+    pub others: Vec<Arc<Token>>,
+}
+
+impl Carried {
+    /// An upstream has taken them.
+    pub fn accept(&self) {
+        self.own.accept();
+        self.others.iter().for_each(|token| token.accept());
+    }
 }
 
 /// A head without anything that the app's connection or pillion owns: from it, heads with tokens are made.
@@ -139,7 +164,7 @@ impl Attach {
         })
     }
 
-    /// The head that carries `token`: each field of the route set exactly once, `Host` from the upstream.
+    /// The head that carries these tokens: each field of the route set exactly once, `Host` from the upstream.
     ///
     /// # Errors
     ///
@@ -148,7 +173,7 @@ impl Attach {
         &self,
         stripped: &Stripped,
         host: &HeaderValue,
-        token: &Token,
+        carried: &Carried,
         inputs: &Inputs,
     ) -> Result<HeaderMap, ProxyError> {
         let mut headers = stripped.headers.clone();
@@ -157,7 +182,7 @@ impl Attach {
             if self.on_conflict == OnConflict::Keep && headers.contains_key(&field.name) {
                 continue;
             }
-            headers.insert(field.name.clone(), field.render(token, inputs)?);
+            headers.insert(field.name.clone(), field.render(carried, inputs)?);
         }
         Ok(headers)
     }
@@ -206,23 +231,55 @@ impl Attach {
     }
 }
 
+/// Why a placeholder cannot be filled in.
+enum Unfilled {
+    Filter(FilterError),
+    NoField(String),
+}
+
+impl From<FilterError> for Unfilled {
+    fn from(error: FilterError) -> Self {
+        Self::Filter(error)
+    }
+}
+
+impl Carried {
+    fn fill_in<'a>(&'a self, value: &Value, inputs: &'a Inputs) -> Result<Cow<'a, str>, Unfilled> {
+        Ok(match value {
+            Value::Token => Cow::Borrowed(self.own.secret().reveal()),
+            Value::Other(index) => match self.others.get(*index) {
+                Some(token) => Cow::Borrowed(token.secret().reveal()),
+                // Resolved when compiled: there is one.
+                None => Cow::Borrowed(""),
+            },
+            Value::Field(name) => match self.own.field(name) {
+                Some(Json::String(text)) => Cow::Borrowed(text),
+                Some(other) => Cow::Owned(other.to_string()),
+                None => return Err(Unfilled::NoField(name.clone())),
+            },
+            Value::Input(index) => Cow::Borrowed(inputs.get(*index)),
+        })
+    }
+}
+
 impl SetField {
-    fn render(&self, token: &Token, inputs: &Inputs) -> Result<HeaderValue, ProxyError> {
+    fn render(&self, carried: &Carried, inputs: &Inputs) -> Result<HeaderValue, ProxyError> {
         match &self.value {
-            FieldValue::Bearer => Ok(token.bearer().clone()),
+            FieldValue::Bearer => Ok(carried.own.bearer().clone()),
             FieldValue::Fixed(value) => Ok(value.clone()),
             FieldValue::Template(template) => {
-                let text = template.render(|value| {
-                    Ok::<_, FilterError>(Cow::Borrowed(match value {
-                        Value::Token => token.secret().reveal(),
-                        Value::Input(index) => inputs.get(*index),
-                    }))
-                });
                 let bad = |reason: String| ProxyError::BadInput {
                     input: self.name.as_str().to_owned(),
                     reason,
                 };
-                let text = text.map_err(|error| bad(error.to_string()))?;
+                let text = template.render(|value| carried.fill_in(value, inputs));
+                let text = text.map_err(|error| match error {
+                    Unfilled::Filter(error) => bad(error.to_string()),
+                    Unfilled::NoField(name) => {
+                        let error = format!("it has no field `{name}`");
+                        ProxyError::Token(TokenError::Fetch(FetchError::malformed(error)))
+                    }
+                })?;
                 let mut value = HeaderValue::from_str(&text)
                     .map_err(|_| bad("cannot be a header's value".to_owned()))?;
                 value.set_sensitive(true);
@@ -378,7 +435,11 @@ mod tests {
             .collect();
         let stripped = attach.strip(headers, &[])?;
         let host = HeaderValue::from_static("api.example");
-        let written = attach.write(&stripped, &host, &token(), &Inputs::default())?;
+        let carried = Carried {
+            own: Arc::new(token()),
+            others: Vec::new(),
+        };
+        let written = attach.write(&stripped, &host, &carried, &Inputs::default())?;
         let mut pairs: Vec<_> = written
             .iter()
             .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))

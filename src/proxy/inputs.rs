@@ -1,11 +1,14 @@
 //! What a request says about whose token it needs.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use http::{HeaderMap, HeaderName};
+use serde_json::Value;
 
 use super::problem::ProxyError;
 use super::route::Route;
+use crate::provider::pointer::Pointer;
 use crate::provider::template::{FilterError, Template};
 use crate::provider::{Input, Subject};
 
@@ -27,11 +30,33 @@ pub enum RequestPart {
     Header(HeaderName),
     /// A query parameter, addressed to pillion and so not forwarded.
     Query(String),
+    /// A value of a JSON body: where a token is handed out.
+    Body(Pointer),
 }
 
 /// The values of a route's inputs, in its order.
 #[derive(Debug, Default)]
 pub struct Inputs(Vec<Input>);
+
+/// The parts of a request that inputs are made from.
+#[derive(Clone, Copy)]
+pub struct Parts<'a> {
+    /// The captured segments, decoded.
+    pub captures: &'a [Cow<'a, str>],
+    /// The fields, as they came.
+    pub headers: &'a HeaderMap,
+    /// The query, as it came.
+    pub query: Option<&'a str>,
+    /// The body, where the route reads it.
+    pub body: Option<&'a Value>,
+}
+
+/// What a request says is people's: not even a log of everything shows it.
+impl fmt::Debug for Parts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").finish_non_exhaustive()
+    }
+}
 
 impl Inputs {
     /// Reads the inputs of `route` from a request.
@@ -39,31 +64,14 @@ impl Inputs {
     /// # Errors
     ///
     /// [`ProxyError::BadInput`] that names the input, never its value.
-    pub fn read(
-        route: &Route,
-        captures: &[Cow<'_, str>],
-        headers: &HeaderMap,
-        query: Option<&str>,
-    ) -> Result<Self, ProxyError> {
+    pub fn read(route: &Route, parts: &Parts<'_>) -> Result<Self, ProxyError> {
         let values = route.inputs.iter().map(|input| {
-            let bad = |reason: String| ProxyError::BadInput {
-                input: input.name.clone(),
-                reason,
-            };
-            let value = input
-                .value
-                .render(|part| part.read(captures, headers, query))
-                .map_err(|Unusable(reason)| bad(reason))?;
-            if value.is_empty() {
-                return Err(bad("is empty".to_owned()));
-            }
-            if value.len() > MAX_INPUT_BYTES {
-                return Err(bad(format!("is longer than {MAX_INPUT_BYTES} bytes")));
-            }
-            if !value.bytes().all(|byte| (0x20..=0x7e).contains(&byte)) {
-                return Err(bad("has a character that is not printable ASCII".to_owned()));
-            }
-            Ok(Input::Text(value.into()))
+            input
+                .read(parts)
+                .map_err(|Unusable(reason)| ProxyError::BadInput {
+                    input: input.name.clone(),
+                    reason,
+                })
         });
         values.collect::<Result<_, _>>().map(Self)
     }
@@ -74,15 +82,61 @@ impl Inputs {
         self.0.get(index).map_or("", Input::as_str)
     }
 
-    /// Whose token the route's provider is to give.
+    /// The values of these inputs, as a subject.
     #[must_use]
-    pub fn subject(&self, route: &Route) -> Subject {
-        if route.subject.is_empty() {
+    pub fn subject(&self, indices: &[usize]) -> Subject {
+        if indices.is_empty() {
             return Subject::default();
         }
-        let values = route.subject.iter().filter_map(|index| self.0.get(*index));
+        let values = indices.iter().filter_map(|index| self.0.get(*index));
         Subject::new(values.cloned().collect())
     }
+}
+
+impl InputRule {
+    fn read(&self, parts: &Parts<'_>) -> Result<Input, Unusable> {
+        // A value that stands alone keeps its type; in a text, it is text.
+        if let Some(RequestPart::Body(pointer)) = self.value.as_reference() {
+            let value = parts.in_body(pointer)?;
+            if !value.is_string() {
+                let text = value.to_string();
+                if text.len() > MAX_JSON_BYTES {
+                    let reason = format!("is longer than {MAX_JSON_BYTES} bytes of JSON");
+                    return Err(Unusable(reason));
+                }
+                return Ok(Input::Json(text.into()));
+            }
+        }
+        let value = self.value.render(|part| part.read(parts))?;
+        if value.is_empty() {
+            return Err(Unusable("is empty".to_owned()));
+        }
+        if value.len() > MAX_INPUT_BYTES {
+            let reason = format!("is longer than {MAX_INPUT_BYTES} bytes");
+            return Err(Unusable(reason));
+        }
+        if !value.bytes().all(|byte| (0x20..=0x7e).contains(&byte)) {
+            let reason = "has a character that is not printable ASCII";
+            return Err(Unusable(reason.to_owned()));
+        }
+        Ok(Input::Text(value.into()))
+    }
+}
+
+impl<'a> Parts<'a> {
+    fn in_body(&self, pointer: &Pointer) -> Result<&'a Value, Unusable> {
+        let found = self.body.map(|body| pointer.find(body)).unwrap_or_default();
+        let mut values = found.into_iter().filter(|value| !value.is_null());
+        values
+            .next()
+            .ok_or_else(|| missing("value", &format!("{pointer} of the body")))
+    }
+}
+
+fn missing(what: &str, name: &str) -> Unusable {
+    Unusable(format!(
+        "needs the {what} `{name}`, which the request does not have"
+    ))
 }
 
 /// Why a part of a request cannot be an input. Never holds the part.
@@ -96,24 +150,15 @@ impl From<FilterError> for Unusable {
 }
 
 impl RequestPart {
-    fn read<'a>(
-        &self,
-        captures: &'a [Cow<'_, str>],
-        headers: &'a HeaderMap,
-        query: Option<&'a str>,
-    ) -> Result<Cow<'a, str>, Unusable> {
-        let missing = |what: &str, name: &str| {
-            Unusable(format!(
-                "needs the {what} `{name}`, which the request does not have"
-            ))
-        };
+    fn read<'a>(&self, parts: &Parts<'a>) -> Result<Cow<'a, str>, Unusable> {
         match self {
-            Self::Path(index) => captures
+            Self::Path(index) => parts
+                .captures
                 .get(*index)
                 .map(|capture| Cow::Borrowed(capture.as_ref()))
                 .ok_or_else(|| missing("path segment", "")),
             Self::Header(name) => {
-                let mut values = headers.get_all(name).iter();
+                let mut values = parts.headers.get_all(name).iter();
                 let value = values
                     .next()
                     .ok_or_else(|| missing("header", name.as_str()))?;
@@ -128,7 +173,7 @@ impl RequestPart {
                 Ok(Cow::Borrowed(value))
             }
             Self::Query(name) => {
-                let mut values = form_urlencoded::parse(query.unwrap_or_default().as_bytes())
+                let mut values = form_urlencoded::parse(parts.query.unwrap_or_default().as_bytes())
                     .filter(|(key, _)| key == name)
                     .map(|(_, value)| value);
                 let value = values
@@ -141,6 +186,10 @@ impl RequestPart {
                 }
                 Ok(value)
             }
+            Self::Body(pointer) => Ok(match parts.in_body(pointer)? {
+                Value::String(text) => Cow::Borrowed(text),
+                other => Cow::Owned(other.to_string()),
+            }),
         }
     }
 }
@@ -156,7 +205,7 @@ pub fn forwarded_query<'a>(route: &Route, query: Option<&'a str>) -> Option<Cow<
     let ours: Vec<&str> = parts
         .filter_map(|part| match part {
             RequestPart::Query(name) => Some(name.as_str()),
-            RequestPart::Path(_) | RequestPart::Header(_) => None,
+            RequestPart::Path(_) | RequestPart::Header(_) | RequestPart::Body(_) => None,
         })
         .collect();
     if ours.is_empty() {
@@ -175,3 +224,5 @@ pub fn forwarded_query<'a>(route: &Route, query: Option<&'a str>) -> Option<Cow<
 
 /// A merchant number, a card id, a hash: nothing that an upstream takes as a name is longer.
 const MAX_INPUT_BYTES: usize = 1024;
+/// A list of phone numbers, a handful of amounts. It is kept with the token that was made for it.
+const MAX_JSON_BYTES: usize = 8 * 1024;

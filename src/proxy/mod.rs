@@ -4,7 +4,9 @@ pub mod answer;
 pub mod attach;
 pub mod caller;
 pub mod framing;
+pub mod hand_out;
 pub mod inputs;
+pub mod peek;
 pub mod problem;
 pub mod replay;
 pub mod route;
@@ -25,16 +27,17 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use self::answer::{AnswerBody, UpstreamAnswer};
-use self::attach::Stripped;
+use self::attach::{Carried, Stripped};
 use self::caller::CallerRules;
+use self::hand_out::Asked;
 use self::inputs::Inputs;
 use self::problem::ProxyError;
 use self::replay::{Budget, Upload};
-use self::route::{Matched, Route, RouteTable};
+use self::route::{Destination, Matched, Onward, Route, RouteTable};
 use self::serve::Worker;
 use self::target::Target;
 use self::upstream::Sending;
-use self::verdict::Verdict;
+use self::verdict::{MissingScopes, Refusal, Renew, Verdict};
 use crate::metrics::{Metrics, Replay, RouteMetrics, Unauthorized};
 use crate::net::inbound::Inbound;
 use crate::net::pool::PoolSettings;
@@ -88,6 +91,7 @@ struct Record {
     unauthorized: Option<Unauthorized>,
     replay: Option<Replay>,
     conflict: bool,
+    missing_scopes: Option<MissingScopes>,
 }
 
 impl Proxy {
@@ -176,59 +180,76 @@ impl Proxy {
         } = matched;
         record.route = Some(Arc::clone(&route));
 
-        let inputs = Inputs::read(&route, &captures, &headers, target.query)?;
+        let parts = inputs::Parts {
+            captures: &captures,
+            headers: &headers,
+            query: target.query,
+            body: None,
+        };
+        let Destination::Upstream(onward) = &route.destination else {
+            let method = &method;
+            let asked = Asked {
+                method,
+                rest,
+                parts,
+            };
+            return hand_out::answer(&route, &asked, body, limits.body_idle, now).await;
+        };
+        let inputs = Inputs::read(&route, &parts)?;
         let query = inputs::forwarded_query(&route, target.query);
-        let outbound_target = route.upstream.target(rest, query.as_deref())?;
-        let stripped = route.attach.strip(headers, &route.inputs)?;
+        let outbound_target = onward.upstream.target(rest, query.as_deref())?;
+        let stripped = onward.attach.strip(headers, &route.inputs)?;
         record.conflict = stripped.conflict;
 
-        let subject = inputs.subject(&route);
-        route.tokens.check_inputs(&subject)?;
-        let token = route.tokens.get(&subject, now).await?;
+        let subject = inputs.subject(&route.subject);
+        let carried = carry(&route, onward, &subject, &inputs, now).await?;
         let filter = Arc::clone(&route);
         let upload = Upload::new(
             body,
-            route.replay_limit,
+            onward.replay_limit,
             &self.budget,
             limits.body_idle,
-            move |trailers| filter.attach.strip_trailers(trailers),
+            move |trailers| filter.strip_trailers(trailers),
         );
         let sending = Sending {
             pool: worker.pool(),
             interim: worker.interim(),
             inbound: (version != Version::HTTP_10).then_some(inbound),
-            upstream: &route.upstream,
+            upstream: &onward.upstream,
             method: &method,
             target: outbound_target,
             upload: &upload,
-            response_time: route.timeouts.response,
+            response_time: onward.timeouts.response,
         };
         let exchange = Exchange {
             route: &route,
+            onward,
             sending: &sending,
             stripped: &stripped,
             inputs: &inputs,
         };
         let sent_at = Instant::now();
-        let mut answer = exchange.send(&token).await?;
+        let mut answer = exchange.send(&carried).await?;
         record.upstream_took = Some(sent_at.elapsed());
 
-        match verdict::judge(answer.status(), answer.headers()) {
-            Verdict::Accepted => token.accept(),
-            Verdict::Refused if !stripped.keeps_authorization => {
+        match exchange.judge(&mut answer).await {
+            Verdict::Accepted => carried.accept(),
+            Verdict::Refused(refusal) if !stripped.keeps_authorization => {
                 answer = exchange
-                    .renew_and_replay(&subject, &token, answer, record)
+                    .renew_and_replay(refusal, &subject, &carried, answer, record)
                     .await?;
             }
-            Verdict::Refused | Verdict::NotTheToken => {
+            Verdict::Refused(_) => record.unauthorized = Some(Unauthorized::Ignored),
+            Verdict::NotTheToken(scopes) => {
                 record.unauthorized = Some(Unauthorized::Ignored);
+                record.missing_scopes = scopes;
             }
         }
         upload.release();
         if !upload.is_finished() {
-            answer.body_mut().detach();
+            answer.body_mut().rest_mut().detach();
         }
-        Ok(answer::forward(answer, &method, route.timeouts.idle))
+        Ok(answer::forward(answer, &method, onward.timeouts.idle))
     }
 
     // What is checked before anything is looked up.
@@ -245,34 +266,73 @@ impl Proxy {
     }
 }
 
+/// The tokens for one attempt, the route's own first.
+async fn carry(
+    route: &Route,
+    onward: &Onward,
+    subject: &Subject,
+    inputs: &Inputs,
+    now: Instant,
+) -> Result<Carried, ProxyError> {
+    route.tokens.check_inputs(subject)?;
+    let own = route.tokens.get(subject, now).await?;
+    let others = carry_others(onward, inputs, now).await?;
+    Ok(Carried { own, others })
+}
+
+async fn carry_others(
+    onward: &Onward,
+    inputs: &Inputs,
+    now: Instant,
+) -> Result<Vec<Arc<Token>>, ProxyError> {
+    let mut others = Vec::with_capacity(onward.others.len());
+    for other in &onward.others {
+        let subject = inputs.subject(&other.subject);
+        other.tokens.check_inputs(&subject)?;
+        others.push(other.tokens.get(&subject, now).await?);
+    }
+    Ok(others)
+}
+
 /// One request on its route, to be sent once or twice.
 struct Exchange<'a> {
     route: &'a Route,
+    onward: &'a Onward,
     sending: &'a Sending<'a>,
     stripped: &'a Stripped,
     inputs: &'a Inputs,
 }
 
 impl Exchange<'_> {
-    async fn send(&self, token: &Token) -> Result<UpstreamAnswer, ProxyError> {
-        let (attach, host) = (&self.route.attach, &self.route.upstream.host);
-        let write = || attach.write(self.stripped, host, token, self.inputs);
+    async fn send(&self, carried: &Carried) -> Result<UpstreamAnswer, ProxyError> {
+        let (attach, host) = (&self.onward.attach, &self.onward.upstream.host);
+        let write = || attach.write(self.stripped, host, carried, self.inputs);
         self.sending.send(write).await
     }
 
-    /// A 401: good by our clock, not by the upstream's. One new token, one replay; without either the 401 is the answer.
+    async fn judge(&self, answer: &mut UpstreamAnswer) -> Verdict {
+        let patience = self.onward.timeouts.idle;
+        self.onward.unauthorized.judge(answer, patience).await
+    }
+
+    /// A refusal: good by our clock, not by the upstream's. One new token, one replay; without either the refusal is the answer.
     async fn renew_and_replay(
         &self,
+        refusal: Refusal,
         subject: &Subject,
-        refused: &Arc<Token>,
+        refused: &Carried,
         answer: UpstreamAnswer,
         record: &mut Record,
     ) -> Result<UpstreamAnswer, ProxyError> {
         let tokens = &self.route.tokens;
         // Renewed first, and only then asked whether this request gains by it: the next one does.
-        let rejected = tokens.reject(subject, refused, Instant::now());
-        let is_replayable =
-            self.sending.upload.is_replayable() && self.route.replay_limit.is_some();
+        let rejected = match refusal.renew {
+            Renew::Own => tokens.reject(subject, &refused.own, Instant::now()),
+            Renew::Parent => tokens.reject_parent(subject, &refused.own, Instant::now()),
+        };
+        let is_replayable = self.sending.upload.is_replayable()
+            && self.onward.replay_limit.is_some()
+            && !refusal.has_data;
         let (action, newer) = match rejected {
             Rejected::Guarded => (Unauthorized::Guarded, None),
             Rejected::NotNow => (Unauthorized::Ignored, None),
@@ -280,29 +340,44 @@ impl Exchange<'_> {
                 (Unauthorized::NotReplayable, None)
             }
             Rejected::Newer(newer) => (Unauthorized::NewerGeneration, Some(newer)),
-            Rejected::Renewing(flight) => match tokens.renewed(subject, flight, refused).await {
+            Rejected::Renewing(flight) => match tokens.renewed(subject, flight, &refused.own).await
+            {
                 Some(newer) => (Unauthorized::Replayed, Some(newer)),
                 None => (Unauthorized::Ignored, None),
             },
         };
         record.unauthorized = Some(action);
-        let Some(newer) = newer else {
+        let Some(own) = newer else {
             return Ok(answer);
         };
+        // Before the answer is given up: it is all that the app gets if one of the others cannot be had.
+        let Ok(others) = carry_others(self.onward, self.inputs, Instant::now()).await else {
+            record.unauthorized = Some(Unauthorized::Ignored);
+            return Ok(answer);
+        };
+        let carried = Carried { own, others };
         self.sending.upload.supersede();
         answer::drain(answer).await;
-        let replayed = self.send(&newer).await;
+        let replayed = self.replay(&carried).await;
         record.replay = Some(match &replayed {
             Err(_) => Replay::Error,
-            Ok(answer) => match verdict::judge(answer.status(), answer.headers()) {
-                Verdict::Accepted => {
-                    newer.accept();
-                    Replay::Recovered
-                }
-                Verdict::Refused | Verdict::NotTheToken => Replay::StillUnauthorized,
-            },
+            Ok((_, Verdict::Accepted)) => Replay::Recovered,
+            Ok((_, Verdict::Refused(_))) => Replay::StillUnauthorized,
+            Ok((_, Verdict::NotTheToken(scopes))) => {
+                record.missing_scopes.clone_from(scopes);
+                Replay::StillUnauthorized
+            }
         });
-        replayed
+        replayed.map(|(answer, _)| answer)
+    }
+
+    async fn replay(&self, carried: &Carried) -> Result<(UpstreamAnswer, Verdict), ProxyError> {
+        let mut answer = self.send(carried).await?;
+        let verdict = self.judge(&mut answer).await;
+        if verdict == Verdict::Accepted {
+            carried.accept();
+        }
+        Ok((answer, verdict))
     }
 }
 
@@ -351,6 +426,16 @@ impl Drop for Observed {
         }
         if record.conflict {
             metrics.header_conflict();
+        }
+        if let (Some(route), Some(scopes)) = (&record.route, &record.missing_scopes)
+            && route.misses(scopes)
+        {
+            tracing::warn!(
+                route = route.name,
+                provider = &*route.tokens.provider().name,
+                scopes = scopes.as_str(),
+                "the token lacks a scope that the upstream wants: add it to `scope`"
+            );
         }
         let route = record
             .route

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use super::answer::AnswerBody;
@@ -27,6 +27,12 @@ pub enum ProxyError {
     /// TRACE and CONNECT (RFC 9110 §9.3.6, §9.3.8).
     #[error("this method is not forwarded")]
     BadMethod,
+    /// A hand-out route was asked in another way than GET or POST.
+    #[error("a token is handed out to GET and POST")]
+    HandOutMethod,
+    /// The body cannot be read for inputs.
+    #[error("{0}")]
+    BadBody(&'static str),
     /// An input is missing or cannot be used.
     #[error("the input `{input}` {reason}")]
     BadInput {
@@ -110,13 +116,14 @@ impl ProxyError {
             | Self::BadTarget(_)
             | Self::BadInput { .. }
             | Self::HeaderConflict(_)
+            | Self::BadBody(_)
             | Self::RequestBody(_) => row(
                 S::BAD_REQUEST,
                 "bad-request",
                 "The request cannot be forwarded",
                 "http_request_error",
             ),
-            Self::BadMethod => row(
+            Self::BadMethod | Self::HandOutMethod => row(
                 S::METHOD_NOT_ALLOWED,
                 "bad-request",
                 "The request cannot be forwarded",
@@ -242,6 +249,9 @@ impl ProxyError {
         if let Some(wait) = self.retry_after() {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        if matches!(self, Self::HandOutMethod) {
+            headers.insert(ALLOW, HeaderValue::from_static("GET, POST"));
         }
         if self.ends_connection() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));

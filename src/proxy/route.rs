@@ -4,13 +4,14 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Method;
+use http::{HeaderMap, Method};
 
 use super::attach::Attach;
 use super::inputs::InputRule;
 use super::problem::ProxyError;
 use super::target::{self, Target};
 use super::upstream::Upstream;
+use super::verdict::{MissedScopes, MissingScopes, Rules};
 use crate::metrics::RouteMetrics;
 use crate::token::Tokens;
 
@@ -27,16 +28,65 @@ pub struct Route {
     pub subject: Vec<usize>,
     /// Whose tokens go on the request.
     pub tokens: Arc<Tokens>,
-    /// What is written on the request, and what is taken off.
-    pub attach: Attach,
-    /// Where the request goes.
-    pub upstream: Upstream,
-    /// The largest body kept for a replay, in bytes. `None`: nothing is ever replayed.
-    pub replay_limit: Option<usize>,
-    /// How long its upstream may take.
-    pub timeouts: Timeouts,
+    /// What is done with the token.
+    pub destination: Destination,
     /// What it counts.
     pub metrics: Arc<RouteMetrics>,
+}
+
+/// What a route does with a token.
+#[derive(Debug)]
+pub enum Destination {
+    /// It goes on the request, and the request to an upstream.
+    Upstream(Box<Onward>),
+    /// It is the answer.
+    HandOut,
+}
+
+/// How a request goes on, and what becomes of its answer.
+#[derive(Debug)]
+pub struct Onward {
+    /// Where the request goes.
+    pub upstream: Upstream,
+    /// What is written on the request, and what is taken off.
+    pub attach: Attach,
+    /// Further providers whose tokens are written on it.
+    pub others: Vec<OtherProvider>,
+    /// Which answers say that the token is no good.
+    pub unauthorized: Rules,
+    /// Which scopes the upstream has missed in its tokens.
+    pub missed: MissedScopes,
+    /// The largest body kept for a replay, in bytes. `None`: nothing is ever replayed.
+    pub replay_limit: Option<usize>,
+    /// How long the upstream may take.
+    pub timeouts: Timeouts,
+}
+
+/// A provider besides the route's own.
+#[derive(Debug)]
+pub struct OtherProvider {
+    /// Its tokens.
+    pub tokens: Arc<Tokens>,
+    /// Which of the route's inputs make up its subject, in its order.
+    pub subject: Vec<usize>,
+}
+
+impl Route {
+    /// Removes from trailers what the route sets.
+    pub fn strip_trailers(&self, trailers: &mut HeaderMap) {
+        if let Destination::Upstream(onward) = &self.destination {
+            onward.attach.strip_trailers(trailers);
+        }
+    }
+
+    /// Whether it is news that these scopes are missing.
+    #[must_use]
+    pub fn misses(&self, scopes: &MissingScopes) -> bool {
+        match &self.destination {
+            Destination::Upstream(onward) => onward.missed.is_news(scopes),
+            Destination::HandOut => false,
+        }
+    }
 }
 
 /// Time limits towards an upstream.

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use tokio::time::{Instant, timeout_at};
 
 use super::answer::{self, UpstreamAnswer};
+use super::peek::Peekable;
 use super::problem::ProxyError;
 use super::replay::{RequestBody, Upload};
 use crate::net::connect::Endpoint;
@@ -133,7 +134,7 @@ impl Sending<'_> {
             // Nobody asked for it: the bytes that follow are in no protocol that we know.
             return Err(ProxyError::BadAnswer);
         }
-        Ok(answer)
+        Ok(answer.map(Peekable::from))
     }
 }
 

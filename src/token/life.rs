@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use http::HeaderValue;
+use serde_json::Value;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
@@ -20,13 +21,13 @@ pub struct Token {
     generation: u64,
     doubted: bool,
     life: Life,
+    fields: Vec<(String, Value)>,
     accepted: AtomicBool,
     rejected: AtomicBool,
     /// Another token has taken its place. Shared with every token of the same text.
     superseded: Arc<AtomicBool>,
     /// What it was made from.
     parent: Option<Arc<Self>>,
-    fields: Vec<(String, serde_json::Value)>,
     single_use: bool,
     taken: AtomicBool,
 }
@@ -106,6 +107,21 @@ impl Token {
         &self.secret
     }
 
+    /// Further members of the answer that brought it, by the names that the configuration gives them.
+    #[must_use]
+    pub fn fields(&self) -> &[(String, Value)] {
+        &self.fields
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<&Value> {
+        let mut fields = self.fields.iter();
+        fields
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value)
+    }
+
     /// Counts up with every token of the same subject.
     #[must_use]
     pub const fn generation(&self) -> u64 {
@@ -138,15 +154,6 @@ impl Token {
     #[must_use]
     pub const fn parent(&self) -> Option<&Arc<Self>> {
         self.parent.as_ref()
-    }
-
-    /// A further member of the answer that it came in, by the name that the configuration gives it.
-    #[must_use]
-    pub fn field(&self, name: &str) -> Option<&serde_json::Value> {
-        let mut fields = self.fields.iter();
-        fields
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value)
     }
 
     /// Whether it is good for one use only: never kept, never shared, never replayed.

@@ -238,6 +238,24 @@ impl Tokens {
         self.wait(&slot, flight).await
     }
 
+    /// A new token for an app that does not want the current one. Unlike [`force`](Self::force), it leaves a provider alone
+    /// that is in back-off.
+    ///
+    /// # Errors
+    ///
+    /// When none comes in time.
+    pub async fn replace(&self, subject: &Subject, now: Instant) -> Result<Arc<Token>, TokenError> {
+        let slot = self.slot(subject);
+        self.rearm(&slot, now);
+        match slot.backoff() {
+            Some(backoff) if now < backoff.until(true) => Err(TokenError::BackingOff {
+                retry_after: backoff.until(true) - now,
+                cause: backoff.error,
+            }),
+            _ => self.force(subject, now).await,
+        }
+    }
+
     /// Keeps the process's own token fresh without anybody asking for it, until these tokens are dropped.
     pub fn keep_warm(self: &Arc<Self>) {
         let tokens = Arc::downgrade(self);

@@ -221,6 +221,7 @@ fn client_at(address: SocketAddr, place: &Place) -> Arc<Tokens> {
         },
         scope: Vec::new(),
         params: Vec::new(),
+        fields: Vec::new(),
         after: Duration::from_mins(5),
         secrets: place.secrets(),
     };

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use http::StatusCode;
+use http::header::WWW_AUTHENTICATE;
 use pillion::fake::Fault;
 use serde_json::Value;
 use tokio::net::TcpStream;
@@ -199,6 +200,36 @@ fn run(command: &[&str], config: &Path) -> Output {
     let mut pillion = pillion();
     pillion.args(command).arg("--config").arg(config);
     pillion.output().unwrap()
+}
+
+#[tokio::test]
+async fn a_scope_that_the_token_lacks_is_logged_once_with_where_to_add_it() {
+    let stage = Stage::new().await;
+    let mut process = Process::start(&stage, "drain_delay = \"0s\"").await;
+    let mut client = Client::connect(process.address).await;
+    for scopes in ["read write", "read write", "admin"] {
+        let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{scopes}\"");
+        let forbidden = Fault::status(StatusCode::FORBIDDEN)
+            .with_field(WWW_AUTHENTICATE, challenge.parse().unwrap());
+        stage.upstream.faults().once(forbidden);
+        client.get("/api/").await.expect_status(403);
+    }
+    drop(client);
+    process.signal("TERM");
+    let log = process.rest().await;
+    let told: Vec<_> = log
+        .lines()
+        .filter(|it| it.contains("lacks a scope"))
+        .collect();
+    assert_eq!(told.len(), 2, "{log}");
+    for (line, scopes) in told.into_iter().zip(["read write", "admin"]) {
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(line["scopes"], scopes);
+        assert_eq!(
+            (&line["route"], &line["provider"]),
+            (&"api".into(), &"idp".into())
+        );
+    }
 }
 
 /// The program, running beside the fakes of a stage. Dropping it kills it.

@@ -111,10 +111,15 @@ impl Cast {
             let system = played
                 .get(route.provider.as_str())
                 .copied()
-                .filter(|system| is_at(&route.upstream, system.api_host()));
-            let Some(system) = system else {
-                let host = route.upstream.host().unwrap_or_default();
-                cast.cut_off(&route.upstream);
+                .zip(route.upstream.as_ref())
+                .filter(|(system, upstream)| is_at(upstream, system.api_host()));
+            let Some((system, _)) = system else {
+                let upstream = route.upstream.as_ref();
+                let host = upstream.and_then(|it| it.host());
+                let host = host.unwrap_or("the app itself");
+                if let Some(upstream) = upstream {
+                    cast.cut_off(upstream);
+                }
                 cast.left_out.push(format!(
                     "route {name}: {host} with the token of {} has no stand-in",
                     route.provider.as_str()
@@ -335,7 +340,8 @@ impl Part {
 
     /// What has to follow, so that the upstream sees `path`.
     fn rest<'a>(&self, path: &'a str) -> Option<&'a str> {
-        let base = self.file.upstream.path().trim_end_matches('/');
+        let upstream = self.file.upstream.as_ref()?;
+        let base = upstream.path().trim_end_matches('/');
         path.strip_prefix(base)
             .filter(|rest| rest.is_empty() || rest.starts_with('/'))
     }

@@ -13,7 +13,7 @@ use super::pointer::{self, pointer, values};
 use super::reader::{Table, Value, wrong_type};
 use super::refresh::{RefreshFile, refresh};
 use super::request::{RequestFile, Stage, body, headers, method_key, params, url};
-use super::rules::{RuleFile, rules};
+use super::rules::{InputRuleFile, rules};
 use super::secret::secret;
 use super::template::references;
 use super::tls::{TlsFile, tls};
@@ -36,7 +36,7 @@ pub struct HttpFile {
     /// What a route has to supply; a token per distinct value.
     pub inputs: Vec<Spanned<String>>,
     /// What is needed of them.
-    pub rules: Vec<RuleFile>,
+    pub rules: Vec<InputRuleFile>,
     /// Where secrets are, by the names that templates use.
     pub secrets: Vec<(Spanned<String>, Spanned<SecretRef>)>,
     /// What is sent for a first token.
@@ -70,8 +70,6 @@ pub struct ReadingFile {
     pub expiry: Vec<ExpiryFile>,
     /// When the next one is wanted.
     pub soft_expiry: Vec<ExpiryFile>,
-    /// Further members.
-    pub fields: Vec<(Spanned<String>, Pointer)>,
     /// When it is good for one use only.
     pub single_use: SingleUseFile,
     /// Where the answer says how long to stay away.
@@ -219,7 +217,6 @@ fn reading(table: &mut Table<'_>, report: &mut Report) -> Option<ReadingFile> {
     let token = table.require("token", "token = \"/access_token\"", report, token_place);
     let places = table.read("expiry", report, expiry);
     let soft = table.read("soft_expiry", report, expiry);
-    let fields = table.read("fields", report, fields);
     let single_use = table.read("single_use", report, single_use);
     let retry_after = table.read("retry_after", report, pointer);
     let error = table.read("error", report, pointer);
@@ -228,7 +225,6 @@ fn reading(table: &mut Table<'_>, report: &mut Report) -> Option<ReadingFile> {
         token: token?.value,
         expiry: value_or(places, Vec::new()),
         soft_expiry: value_or(soft, Vec::new()),
-        fields: value_or(fields, Vec::new()),
         single_use: value_or(single_use, SingleUseFile::No),
         retry_after: retry_after.map(|it| it.value),
         error: error.map(|it| it.value),
@@ -307,18 +303,6 @@ fn token_place(value: &Value<'_>, report: &mut Report) -> Option<TokenPlaceFile>
             None
         }
     }
-}
-
-fn fields(value: &Value<'_>, report: &mut Report) -> Option<Vec<(Spanned<String>, Pointer)>> {
-    let mut read = Vec::new();
-    for (key, value) in Table::of(value, report)?.entries() {
-        let place = pointer(value, report);
-        if is_name(key.value, key.span.clone(), report) {
-            let key = Spanned::new(key.value.to_owned(), key.span);
-            read.extend(place.map(|place| (key, place)));
-        }
-    }
-    Some(read)
 }
 
 fn single_use(value: &Value<'_>, report: &mut Report) -> Option<SingleUseFile> {

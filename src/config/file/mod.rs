@@ -1,7 +1,9 @@
 //! The mirror of `proxy.toml`: what the user wrote, in types, with the place of everything that can be pointed at.
 
 mod expiry;
+mod fields;
 mod graphql;
+mod hand_out;
 mod http;
 mod json;
 mod names;
@@ -20,6 +22,7 @@ mod secret;
 pub(super) mod template;
 mod tls;
 mod toml_text;
+mod unauthorized;
 mod unit;
 mod url;
 mod value;
@@ -32,8 +35,9 @@ pub use provider::{ClientAuth, ClientId, OAuth2File, ProviderFile, SourceFile, S
 pub use refresh::RefreshFile;
 pub use request::{BodyFile, Params, RequestFile, UrlFile};
 pub use route::{OnConflict, Replay, RouteFile, TimeoutsFile};
-pub use rules::RuleFile;
+pub use rules::InputRuleFile;
 pub use tls::{TlsClientFile, TlsFile};
+pub use unauthorized::{ConditionFile, RuleFile};
 
 use toml::de::DeValue;
 

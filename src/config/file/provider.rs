@@ -5,7 +5,9 @@ use std::time::Duration;
 use http::Uri;
 use toml::de::DeValue;
 
+use super::fields::fields;
 use super::graphql::graphql;
+use super::hand_out::hand_out;
 use super::http::{HttpFile, SingleUseFile, http};
 use super::names::{is_name, names};
 use super::reader::{Table, Value, wrong_type};
@@ -18,6 +20,7 @@ use super::url::endpoint;
 use super::value::{boolean, choice, count};
 use crate::config::report::{Diagnostic, Report};
 use crate::config::span::{Spanned, value_or};
+use crate::provider::pointer::Pointer;
 use crate::provider::secret::SecretRef;
 use crate::provider::template::{Reference, Template};
 
@@ -28,6 +31,10 @@ pub struct ProviderFile {
     pub name: Spanned<String>,
     /// Fetched at start, and readiness waits for it.
     pub warm: bool,
+    /// Its tokens may be handed out; the place is that of the word.
+    pub hand_out: Option<Spanned<()>>,
+    /// Further members of the token response that are kept, by name.
+    pub fields: Vec<(Spanned<String>, Spanned<Pointer>)>,
     /// What `type` says, and what belongs to it.
     pub source: SourceFile,
 }
@@ -138,7 +145,6 @@ pub(super) fn provider(
         ];
         choice(value, &choices, &["jwt"], report)
     })?;
-    table.not_yet("hand_out", report);
     match kind.value {
         Type::OAuth2 | Type::Static => table.refuse("parent", report, |span| {
             Diagnostic::error("a provider of this type has no parent", span)
@@ -146,6 +152,8 @@ pub(super) fn provider(
         }),
         Type::Http | Type::GraphQl => {}
     }
+    let hand_out = hand_out(&mut table, report);
+    let fields = fields(&mut table, report);
     let warm = table.read("warm", report, boolean);
     let source = match kind.value {
         Type::OAuth2 => oauth2(table, report).map(|it| SourceFile::OAuth2(Box::new(it))),
@@ -168,12 +176,18 @@ pub(super) fn provider(
     good_name.then_some(ProviderFile {
         name: Spanned::new(name.value.to_owned(), name.span.clone()),
         warm: value_or(warm, false),
+        hand_out,
+        fields,
         source: source?,
     })
 }
 
 fn static_key(mut table: Table<'_>, report: &mut Report) -> Option<StaticFile> {
     let key = table.require("secret", "secret = { env = \"NAME\" }", report, secret);
+    table.refuse("fields", report, |span| {
+        Diagnostic::error("a static provider has no fields", span)
+            .hint("leave it out: nothing is fetched, so there is no answer to read them from")
+    });
     table.refuse("inputs", report, |span| {
         Diagnostic::error("a static provider has no inputs", span)
             .hint("leave it out: there is one key, whatever the request")

@@ -5,18 +5,19 @@ use std::time::Duration;
 
 use http::header::{self, AUTHORIZATION};
 use http::{HeaderName, Method, Uri};
-use toml::de::DeValue;
 
+use super::hand_out::{asked_with, body, hand_out, nothing_is_sent};
 use super::names::{is_name, name, unique};
 use super::network::{header_name, host, method, parse_header_name};
 use super::path::{PathPattern, path};
-use super::reader::{Table, Value, not_yet, wrong_type};
+use super::reader::{Table, Value};
 use super::scope::scope;
 use super::template::{Verdict, template};
 use super::tls::{TlsFile, tls};
+use super::unauthorized::{RuleFile, unauthorized};
 use super::unit::{size, some_time};
 use super::url::upstream;
-use super::value::{boolean, choice, integer, is_not_empty, list, one_or_list};
+use super::value::{boolean, choice, is_not_empty, list, one_or_list};
 use crate::config::report::{Diagnostic, Report};
 use crate::config::span::{Spanned, value_or};
 use crate::provider::template::{Reference, Template};
@@ -34,13 +35,15 @@ pub struct RouteFile {
     pub hosts: Vec<Spanned<String>>,
     /// Methods that it takes; any if empty.
     pub methods: Vec<Spanned<Method>>,
-    /// Where the request goes: scheme, authority and base path, no query.
-    pub upstream: Spanned<Uri>,
+    /// Where the request goes: scheme, authority and base path, no query. None where the token is handed out.
+    pub upstream: Option<Spanned<Uri>>,
+    /// The token is the answer; the place is that of the word.
+    pub hand_out: Option<Spanned<()>>,
     /// Whose token it carries.
     pub provider: Spanned<String>,
-    /// What the provider's inputs are for a request. `Path`, `Header` and `Query` in them.
+    /// What the provider's inputs are for a request. `Path`, `Header`, `Query` and `Body` in them.
     pub inputs: Vec<(Spanned<String>, Spanned<Template>)>,
-    /// Fields that are set, `Authorization = "Bearer {token}"` among them where it is the default. `Token` and `Input` in them.
+    /// Fields that are set, `Authorization = "Bearer {token}"` among them where it is the default. `Token`, `TokenOf`, `Field` and `Input` in them.
     pub headers: Vec<(Spanned<HeaderName>, Spanned<Template>)>,
     /// What happens to a field of that name that the app sent itself.
     pub on_conflict: OnConflict,
@@ -56,6 +59,8 @@ pub struct RouteFile {
     pub allow_plaintext: bool,
     /// How to connect to the upstream.
     pub tls: Option<TlsFile>,
+    /// Which answers say that the token is no good.
+    pub unauthorized: Option<Vec<Spanned<RuleFile>>>,
     /// Replaces the provider's scope.
     pub scope: Option<Spanned<Vec<Spanned<String>>>>,
 }
@@ -125,16 +130,22 @@ pub(super) fn route(value: &Value<'_>, report: &mut Report) -> Option<RouteFile>
         let all = list(value, "a list of methods", report, method)?;
         Some(unique(all, "a method", report))
     });
-    let hands_out = table.has("hand_out");
-    table.not_yet("hand_out", report);
-    let route_upstream = if hands_out {
-        table.read("upstream", report, upstream)
+    let hand_out = hand_out(&mut table, report);
+    let route_upstream = if hand_out.is_some() {
+        nothing_is_sent(&mut table, report);
+        asked_with(methods.as_ref(), report);
+        None
     } else {
         let example = "upstream = \"https://api.example.com\"";
-        table.require("upstream", example, report, upstream)
+        let upstream = table.require("upstream", example, report, upstream);
+        // What is reported as wrong is never used; the other checks go on with this in its place.
+        let otherwise = || Spanned::new(Uri::from_static("http://localhost"), span.clone());
+        Some(upstream.unwrap_or_else(otherwise))
     };
     let provider = table.require("provider", "provider = \"NAME\"", report, name);
-    let inputs = table.read("inputs", report, inputs);
+    let inputs = table.read("inputs", report, |value, report| {
+        inputs(value, hand_out.is_some(), report)
+    });
     let headers = table.read("headers", report, headers);
     let on_conflict = table.read("on_conflict", report, |value, report| {
         let choices = [
@@ -157,20 +168,25 @@ pub(super) fn route(value: &Value<'_>, report: &mut Report) -> Option<RouteFile>
     let allow_plaintext = table.read("allow_plaintext", report, boolean);
     let tls = table.read("tls", report, tls);
     let scope = table.read("scope", report, scope);
-    table.read("unauthorized", report, unauthorized);
+    let unauthorized = table.read("unauthorized", report, unauthorized);
     table.finish(report);
 
+    let provider = provider?;
+    let headers = if hand_out.is_some() {
+        Vec::new()
+    } else {
+        with_default_authorization(headers, &provider, &span)
+    };
     Some(RouteFile {
         name: route_name,
         path: route_path?,
         hosts: value_or(hosts, Vec::new()),
         methods: value_or(methods, Vec::new()),
-        // What is reported as wrong is never used; the other checks go on with this in its place.
-        upstream: route_upstream
-            .unwrap_or_else(|| Spanned::new(Uri::from_static("http://localhost"), span.clone())),
-        provider: provider?,
+        upstream: route_upstream,
+        provider,
         inputs: value_or(inputs, Vec::new()),
-        headers: with_default_authorization(headers, &span),
+        headers,
+        hand_out,
         on_conflict: value_or(on_conflict, OnConflict::Overwrite),
         remove: value_or(remove, Vec::new()),
         replay_limit_bytes: value_or(replay_limit, REPLAY_LIMIT_BYTES),
@@ -178,6 +194,7 @@ pub(super) fn route(value: &Value<'_>, report: &mut Report) -> Option<RouteFile>
         timeouts: value_or(timeouts, TimeoutsFile::default()),
         allow_plaintext: value_or(allow_plaintext, false),
         tls: tls.map(|tls| tls.value),
+        unauthorized: unauthorized.map(|it| it.value),
         scope,
         span,
     })
@@ -185,7 +202,7 @@ pub(super) fn route(value: &Value<'_>, report: &mut Report) -> Option<RouteFile>
 
 type Inputs = Vec<(Spanned<String>, Spanned<Template>)>;
 
-fn inputs(value: &Value<'_>, report: &mut Report) -> Option<Inputs> {
+fn inputs(value: &Value<'_>, hands_out: bool, report: &mut Report) -> Option<Inputs> {
     let verdict = |reference: &Reference| match reference {
         Reference::Path(_) | Reference::Query(_) => Verdict::Fine,
         Reference::Header(name) => match HeaderName::from_bytes(name.as_bytes()) {
@@ -195,7 +212,10 @@ fn inputs(value: &Value<'_>, report: &mut Report) -> Option<Inputs> {
             Ok(_) => Verdict::Fine,
             Err(_) => Verdict::Wrong("the name of a header is letters, digits and `-`"),
         },
-        Reference::Body(_) => Verdict::NotYet,
+        Reference::Body(_) if !hands_out => Verdict::Wrong(
+            "take it from {path.NAME}, {header.NAME} or {query.NAME}: a body on its way to an upstream is not read, only that of a route with `hand_out = true`",
+        ),
+        Reference::Body(pointer) => body(pointer),
         _ => {
             Verdict::Wrong("an input is made of {path.NAME}, {header.NAME}, {query.NAME} and text")
         }
@@ -217,16 +237,17 @@ type Headers = Vec<(Spanned<HeaderName>, Spanned<Template>)>;
 
 fn headers(value: &Value<'_>, report: &mut Report) -> Option<Headers> {
     let verdict = |reference: &Reference| match reference {
-        Reference::Token | Reference::Input(_) => Verdict::Fine,
-        Reference::TokenOf(_) | Reference::Field(_) => Verdict::NotYet,
+        Reference::Token | Reference::TokenOf(_) | Reference::Field(_) | Reference::Input(_) => {
+            Verdict::Fine
+        }
         Reference::Path(_) | Reference::Header(_) | Reference::Query(_) | Reference::Body(_) => {
             Verdict::Wrong(
                 "make it an input first, `inputs = { x = \"{path.x}\" }`, and write {input.x} here",
             )
         }
-        Reference::Secret(_) | Reference::Parent | Reference::RefreshToken => {
-            Verdict::Wrong("a header is made of {token}, {input.NAME} and text")
-        }
+        Reference::Secret(_) | Reference::Parent | Reference::RefreshToken => Verdict::Wrong(
+            "a header is made of {token}, {token.PROVIDER}, {field.NAME}, {input.NAME} and text",
+        ),
     };
     let mut read: Headers = Vec::new();
     for (key, value) in Table::of(value, report)?.entries() {
@@ -262,11 +283,20 @@ fn headers(value: &Value<'_>, report: &mut Report) -> Option<Headers> {
 }
 
 /// `Authorization = "Bearer {token}"`, unless the token goes elsewhere or the field is set otherwise.
-fn with_default_authorization(headers: Option<Spanned<Headers>>, route: &Range<usize>) -> Headers {
+fn with_default_authorization(
+    headers: Option<Spanned<Headers>>,
+    provider: &Spanned<String>,
+    route: &Range<usize>,
+) -> Headers {
     let mut all = value_or(headers, Vec::new());
-    let says_where = all.iter().any(|(name, template)| {
-        name.value == AUTHORIZATION || template.references().any(|it| *it == Reference::Token)
-    });
+    let is_own = |reference: &Reference| match reference {
+        Reference::Token => true,
+        Reference::TokenOf(name) => provider.value == *name,
+        _ => false,
+    };
+    let says_where = all
+        .iter()
+        .any(|(name, template)| name.value == AUTHORIZATION || template.references().any(is_own));
     if !says_where && let Ok(bearer) = Template::parse("Bearer {token}") {
         all.push((
             Spanned::new(AUTHORIZATION, route.clone()),
@@ -326,38 +356,4 @@ fn timeouts(value: &Value<'_>, report: &mut Report) -> Option<TimeoutsFile> {
     };
     table.finish(report);
     Some(timeouts)
-}
-
-/// Only the default works now, `[ { status = 401 } ]`.
-fn unauthorized(value: &Value<'_>, report: &mut Report) -> Option<()> {
-    let DeValue::Array(array) = value.get_ref() else {
-        wrong_type(value, "a list like [ { status = 401 } ]", report);
-        return None;
-    };
-    if array.is_empty() {
-        not_yet("an empty list", value.span(), report);
-    }
-    for (index, element) in array.iter().enumerate() {
-        if condition(element, report).is_some() && index > 0 {
-            not_yet("a second condition", element.span(), report);
-        }
-    }
-    Some(())
-}
-
-/// `{ status = 401 }`
-fn condition(value: &Value<'_>, report: &mut Report) -> Option<()> {
-    let mut table = Table::of(value, report)?;
-    let status = table.require("status", "status = 401", report, |value, report| {
-        integer(value, "a status like 401", report)
-    })?;
-    if status.value != 401 {
-        not_yet("a status other than 401", status.span, report);
-        return None;
-    }
-    for key in ["json", "equals", "renew"] {
-        table.not_yet(key, report);
-    }
-    let unknown = table.finish(report);
-    (!unknown).then_some(())
 }

@@ -12,7 +12,7 @@ use crate::provider::pointer::Pointer;
 
 /// `{ input = "phones", pointer = "/*/primary", equals = true, at_most = 1 }`
 #[derive(Clone, Debug)]
-pub struct RuleFile {
+pub struct InputRuleFile {
     /// Which input.
     pub input: Spanned<String>,
     /// Where in it; the whole of it if left out.
@@ -25,12 +25,12 @@ pub struct RuleFile {
     pub at_least: usize,
 }
 
-pub(super) fn rules(value: &Value<'_>, report: &mut Report) -> Option<Vec<RuleFile>> {
+pub(super) fn rules(value: &Value<'_>, report: &mut Report) -> Option<Vec<InputRuleFile>> {
     let rules = list(value, "a list of rules", report, rule)?;
     Some(rules.into_iter().map(|rule| rule.value).collect())
 }
 
-fn rule(value: &Value<'_>, report: &mut Report) -> Option<RuleFile> {
+fn rule(value: &Value<'_>, report: &mut Report) -> Option<InputRuleFile> {
     let mut table = Table::of(value, report)?;
     let input = table.require("input", "input = \"NAME\"", report, name);
     let pointer = table.read("pointer", report, pointer);
@@ -48,7 +48,7 @@ fn rule(value: &Value<'_>, report: &mut Report) -> Option<RuleFile> {
         }
         return None;
     }
-    Some(RuleFile {
+    Some(InputRuleFile {
         input: input?,
         pointer: value_or(pointer, Pointer::default()),
         equals: value_or(equals, Vec::new()),

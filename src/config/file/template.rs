@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::reader::{Value, not_yet};
+use super::reader::Value;
 use super::value::{hidden_string, part_of_string, plain_content};
 use crate::config::report::{Diagnostic, Report};
 use crate::config::span::Spanned;
@@ -12,7 +12,6 @@ use crate::provider::template::{Reference, Template};
 /// Whether a placeholder can stand at a place.
 pub(super) enum Verdict {
     Fine,
-    NotYet,
     /// It cannot; what can.
     Wrong(&'static str),
 }
@@ -72,12 +71,6 @@ pub(super) fn template(
         let place = || placeholder_span(report.source(), &value.span(), index);
         match verdict(reference) {
             Verdict::Fine => {}
-            Verdict::NotYet => {
-                let place = place();
-                let name = format!("`{}`", as_written(reference));
-                not_yet(&name, place, report);
-                good = false;
-            }
             Verdict::Wrong(hint) => {
                 let message = format!("`{}` has no meaning here", as_written(reference));
                 let diagnostic = Diagnostic::error(message, place()).hint(hint);
