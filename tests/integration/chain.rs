@@ -24,6 +24,8 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use crate::stage::Stage;
+
 /// A plan for a file in which `HOST` is the address of a server.
 fn plan(file: &str, server: &Server, secrets: Secrets) -> Plan {
     let file = file.replace("HOST", &format!("http://{}", server.address()));
@@ -194,6 +196,26 @@ async fn a_parent_without_a_token_is_named_to_nobody_but_the_log() {
     assert_eq!(forage.session_fetches(), 0);
 }
 
+#[tokio::test]
+async fn a_corrected_secret_of_the_parent_brings_the_child_back_at_once() {
+    let forage = Forage::start(None).await.unwrap();
+    let kept = Arc::new(Mutex::new("wrong".to_owned()));
+    let (id, place) = (forage.client_id().to_owned(), Arc::clone(&kept));
+    let secrets = Secrets::supplied(move |reference| match reference {
+        SecretRef::Env(name) if name.ends_with("ID") => Some(id.clone()),
+        _ => Some(place.lock().unwrap().clone()),
+    });
+    let plan = plan(FORAGE, forage.server(), secrets);
+    let sessions = tokens(&plan, "forage-session");
+    get(&sessions, &["1234567"]).await.unwrap_err();
+    get(&sessions, &["1234567"]).await.unwrap_err();
+    assert_eq!(forage.token_endpoint().fetches(), 1, "a minute's back-off");
+    forage.client_secret().clone_into(&mut kept.lock().unwrap());
+    // A look at the secrets a second.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    get(&sessions, &["1234567"]).await.unwrap();
+}
+
 /// A provider that answers by the book of its test, and remembers what it was asked.
 #[derive(Clone, Default)]
 struct Book(Arc<Mutex<Pages>>);
@@ -212,19 +234,20 @@ struct Asked {
 }
 
 impl Book {
-    async fn open(file: &str) -> (Self, Server, Plan) {
+    async fn start() -> (Self, Server) {
         let book = Self::default();
         let own = book.clone();
         let server = Server::start(None, move |request| {
             let book = own.clone();
             async move { Ok(book.answer(request).await) }
         });
-        let server = server.await.unwrap();
-        let plan = plan(
-            file,
-            &server,
-            Secrets::supplied(|_| Some("KEPT".to_owned())),
-        );
+        (book, server.await.unwrap())
+    }
+
+    async fn open(file: &str) -> (Self, Server, Plan) {
+        let (book, server) = Self::start().await;
+        let secrets = Secrets::supplied(|_| Some("KEPT".to_owned()));
+        let plan = plan(file, &server, secrets);
         (book, server, plan)
     }
 
@@ -514,4 +537,68 @@ async fn a_changed_parent_makes_other_children_and_an_unchanged_one_keeps_them()
     let child = |plan: &Plan| tokens(plan, "forage-session");
     assert!(Arc::ptr_eq(&child(&first), &child(&same)));
     assert!(!Arc::ptr_eq(&child(&first), &child(&other)));
+}
+
+const MINUTES: &str = r#"
+[provider.child]
+type = "http"
+parent = "idp"
+inputs = ["minutes"]
+url = "HOST/mint"
+headers = { Authorization = "Bearer {parent}" }
+json = { minutes = "{input.minutes|int(1..60)}" }
+token = "/token"
+single_use = { json = "/once", equals = true }
+[[route]]
+name = "child"
+path = "/child/{minutes}"
+upstream = "UPSTREAM"
+provider = "child"
+inputs = { minutes = "{path.minutes}" }
+"#;
+
+#[tokio::test]
+async fn a_child_goes_upstream_and_each_fetch_counts_for_the_provider_that_was_asked() {
+    let (book, server) = Book::start().await;
+    book.will(200, json!({"token": "tNUMBER"}));
+    let more = MINUTES.replace("HOST", &format!("http://{}", server.address()));
+    let stage = Stage::set().open().more(&more).start().await;
+    for path in ["/child/5", "/child/5", "/child/60"] {
+        stage.get(path).await.expect_ok();
+    }
+    for (provider, fetches) in [("idp", 1.0), ("child", 2.0)] {
+        let series =
+            format!("pillion_token_fetches_total{{provider=\"{provider}\",outcome=\"ok\"}}");
+        stage.expect_metric(&series, fetches).await;
+    }
+    assert!(book.asked()[0].body["minutes"] == 5);
+}
+
+#[tokio::test]
+async fn an_input_out_of_bounds_is_a_400_that_names_it_and_costs_nothing() {
+    let (_book, server) = Book::start().await;
+    let more = MINUTES.replace("HOST", &format!("http://{}", server.address()));
+    let stage = Stage::set().open().more(&more).start().await;
+    for path in ["/child/0", "/child/6100", "/child/x"] {
+        let reply = stage.get(path).await.expect_problem(400, "bad-request");
+        let detail = reply.json().to_string();
+        assert!(detail.contains("the input `minutes`"), "{detail}");
+        assert!(!detail.contains("6100"), "{detail}");
+    }
+    assert_eq!(
+        (server.requests(), stage.identity_provider.fetches()),
+        (0, 0)
+    );
+}
+
+#[tokio::test]
+async fn a_request_with_a_token_of_one_use_is_never_replayed() {
+    let (book, server) = Book::start().await;
+    book.will(200, json!({"token": "tNUMBER", "once": true}));
+    let more = MINUTES.replace("HOST", &format!("http://{}", server.address()));
+    let stage = Stage::set().guarded(|_| false).more(&more).start().await;
+    for _ in 0..3 {
+        stage.get("/child/5").await.expect_status(401);
+    }
+    assert_eq!(server.requests(), 3, "one for each request");
 }

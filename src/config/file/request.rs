@@ -194,6 +194,13 @@ pub(super) fn url(value: &Value<'_>, stage: Stage, report: &mut Report) -> Optio
         );
         return None;
     }
+    if text.contains("{{") || text.contains("}}") {
+        report.push(
+            Diagnostic::error("a URL has no braces of its own", value.span())
+                .hint("write `%7B` and `%7D` for them"),
+        );
+        return None;
+    }
     let template = template(value, stage.verdict(), report)?;
     // With something harmless in place of the placeholders, it has to be a URL.
     let span = value.span();

@@ -1,5 +1,6 @@
 //! What a [`Slot`] promises, on a paused clock and without a socket.
 
+mod family;
 mod model;
 
 use std::future::pending;
