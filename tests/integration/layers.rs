@@ -95,7 +95,7 @@ fn there_is_no_lock_but_these() {
         &[
             "config/reload.rs",
             "fake/locked.rs",
-            "metrics.rs",
+            "metrics/cells.rs",
             "provider/rotation.rs",
             "proxy/upstream.rs",
             "token/cache/",
