@@ -189,7 +189,7 @@ fn refusal(request: &Request<Incoming>, peer: SocketAddr, local: SocketAddr) -> 
     if !peer.ip().is_loopback() {
         return Some(text(StatusCode::FORBIDDEN, "from this machine only\n"));
     }
-    let foreign = CallerRules::default().check(request, local).err()?;
+    let foreign = CallerRules::default().check(request, Some(local)).err()?;
     Some(text(StatusCode::FORBIDDEN, format!("{foreign}\n")))
 }
 

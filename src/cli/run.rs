@@ -25,6 +25,7 @@ use crate::config::file::ListenFile;
 use crate::config::reload::{self, ConfigFile, LoadError};
 use crate::metrics::Metrics;
 use crate::net::listen::Listener;
+use crate::net::unix::UnixDoor;
 use crate::net::workers::{self, Workers};
 use crate::provider::secret::Secrets;
 use crate::proxy::serve::work;
@@ -48,6 +49,8 @@ pub struct Overlay {
 pub struct Running {
     /// Where the app calls.
     pub addresses: Vec<SocketAddr>,
+    /// The Unix sockets where the app calls.
+    pub sockets: Vec<PathBuf>,
     /// Where the SRE looks.
     pub admin: SocketAddr,
     /// The proxy itself.
@@ -80,6 +83,14 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// A Unix socket.
+    #[error("cannot listen on {}: {source}", path.display())]
+    Socket {
+        /// Where it would be.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
     /// The machine.
     #[error("cannot start: {0}")]
     Machine(#[source] io::Error),
@@ -105,7 +116,7 @@ pub fn main(path: &Path) -> ExitCode {
             Err(StartError::Config(error)) => check::fail(&error),
             Err(error) => {
                 eprintln!("pillion: {error}");
-                if let StartError::Listen { .. } = error {
+                if let StartError::Listen { .. } | StartError::Socket { .. } = error {
                     eprintln!("hint: another process may listen there; set `address` under [listen] or [admin]");
                 }
                 ExitCode::FAILURE
@@ -119,7 +130,7 @@ async fn serve(path: &Path) -> Result<ExitCode, StartError> {
     let mut interrupt = on(SignalKind::interrupt())?;
     let mut hang_up = on(SignalKind::hangup())?;
     let running = start(path, Overlay::default(), true)?;
-    tracing::info!(listening = ?running.addresses, admin = %running.admin, "ready");
+    tracing::info!(listening = ?running.addresses, sockets = ?running.sockets, admin = %running.admin, "ready");
     loop {
         tokio::select! {
             _ = hang_up.recv() => running.config.reload(),
@@ -176,6 +187,7 @@ pub fn start(path: &Path, overlay: Overlay, logging: bool) -> Result<Running, St
         ConfigFile::first(PathBuf::from(path), (&file, report, text), surroundings)?;
     let config = Arc::new(config);
     let listeners = listen(&file.listen, overlay.free_ports)?;
+    let doors = open_doors(&file.listen)?;
     let admin_listener = bind(file.admin.address.value, overlay.free_ports)?;
     let proxy = Arc::new(Proxy::new(plan, &metrics, file.limits.replay_budget_bytes));
     let (stop, stopped) = watch::channel(false);
@@ -214,6 +226,13 @@ pub fn start(path: &Path, overlay: Overlay, logging: bool) -> Result<Running, St
                 .await;
         });
     }
+    let sockets = doors.iter().map(|door| door.path().to_owned()).collect();
+    for door in doors {
+        let (workers, limit) = (workers.clone(), file.limits.connections);
+        accepting.spawn(async move {
+            door.deal(&workers, limit, &problem::overload_bytes()).await;
+        });
+    }
     let mut helping = JoinSet::new();
     helping.spawn(admin.serve(admin_listener));
     helping.spawn({
@@ -222,6 +241,7 @@ pub fn start(path: &Path, overlay: Overlay, logging: bool) -> Result<Running, St
     });
     Ok(Running {
         addresses,
+        sockets,
         admin: admin_address,
         proxy,
         metrics,
@@ -281,6 +301,18 @@ fn listen(listen: &ListenFile, free_ports: bool) -> Result<Vec<Listener>, StartE
         }
     }
     Ok(listeners)
+}
+
+fn open_doors(listen: &ListenFile) -> Result<Vec<UnixDoor>, StartError> {
+    let paths = listen.sockets.iter().map(|path| &path.value);
+    paths
+        .map(|path| {
+            UnixDoor::bind(path).map_err(|source| StartError::Socket {
+                path: path.clone(),
+                source,
+            })
+        })
+        .collect()
 }
 
 fn bind(address: SocketAddr, free_port: bool) -> Result<Listener, StartError> {

@@ -35,6 +35,7 @@ struct State {
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Fixed {
     listen: Vec<std::net::SocketAddr>,
+    sockets: Vec<PathBuf>,
     admin: std::net::SocketAddr,
     workers: Option<std::num::NonZeroUsize>,
     connections: usize,
@@ -44,6 +45,12 @@ struct Fixed {
 impl Fixed {
     fn of(file: &File) -> Self {
         Self {
+            sockets: file
+                .listen
+                .sockets
+                .iter()
+                .map(|path| path.value.clone())
+                .collect(),
             listen: file
                 .listen
                 .addresses

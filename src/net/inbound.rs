@@ -6,17 +6,17 @@
 use std::cell::{Cell, RefCell};
 use std::future::Future as _;
 use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
-use socket2::SockRef;
-use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::ReadBuf;
 use tokio::time::{Sleep, sleep};
+
+use super::socket::Socket;
 
 /// Where bytes are read to before hyper copies them: one for all connections of a worker, so that idle ones need none.
 #[derive(Clone, Debug)]
@@ -35,9 +35,8 @@ pub struct Inbound(Rc<Shared>);
 #[derive(Debug)]
 struct Shared {
     /// Borrowed for one call at a time.
-    tcp: RefCell<TcpStream>,
-    peer: SocketAddr,
-    local: SocketAddr,
+    socket: RefCell<Socket>,
+    local: Option<SocketAddr>,
     head: RefCell<Vec<u8>>,
     /// Whether what is read now may be (part of) a head.
     between_requests: Cell<bool>,
@@ -57,12 +56,10 @@ impl Inbound {
     /// # Errors
     ///
     /// When the socket is no longer connected.
-    pub fn new(tcp: TcpStream, head_time: Duration) -> io::Result<Self> {
-        tcp.set_nodelay(true)?;
+    pub fn new(socket: Socket, head_time: Duration) -> io::Result<Self> {
         Ok(Self(Rc::new(Shared {
-            peer: tcp.peer_addr()?,
-            local: tcp.local_addr()?,
-            tcp: RefCell::new(tcp),
+            local: socket.local()?,
+            socket: RefCell::new(socket),
             head: RefCell::default(),
             between_requests: Cell::new(true),
             flushed: Cell::new(true),
@@ -82,15 +79,9 @@ impl Inbound {
         }
     }
 
-    /// The app's address.
+    /// The address that the app connected to; none of a Unix socket.
     #[must_use]
-    pub fn peer(&self) -> SocketAddr {
-        self.0.peer
-    }
-
-    /// The address that the app connected to.
-    #[must_use]
-    pub fn local(&self) -> SocketAddr {
+    pub fn local(&self) -> Option<SocketAddr> {
         self.0.local
     }
 
@@ -117,7 +108,7 @@ impl Inbound {
         if !shared.flushed.get() || !shared.interim.borrow().is_empty() {
             return;
         }
-        if let Ok(written) = shared.tcp.borrow().try_write(head)
+        if let Ok(written) = shared.socket.borrow().try_write(head)
             && let Some(rest) = head.get(written..)
         {
             shared.interim.borrow_mut().extend_from_slice(rest);
@@ -151,8 +142,7 @@ impl Shared {
     fn poll_interim(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut interim = self.interim.borrow_mut();
         while !interim.is_empty() {
-            let mut tcp = self.tcp.borrow_mut();
-            let written = ready!(Pin::new(&mut *tcp).poll_write(cx, &interim))?;
+            let written = ready!(self.socket.borrow_mut().poll_write(cx, &interim))?;
             interim.drain(..written);
         }
         Poll::Ready(Ok(()))
@@ -172,9 +162,13 @@ impl Read for InboundStream {
             return Poll::Ready(Ok(()));
         };
         let mut read = ReadBuf::new(scratch);
-        let mut tcp = shared.tcp.borrow_mut();
         // tokio's own read, because it knows that a short one has emptied the socket and spares the next.
-        if Pin::new(&mut *tcp).poll_read(cx, &mut read)?.is_pending() {
+        if shared
+            .socket
+            .borrow_mut()
+            .poll_read(cx, &mut read)?
+            .is_pending()
+        {
             return shared.poll_head_timer(cx);
         }
         let bytes = read.filled();
@@ -198,7 +192,7 @@ impl Write for InboundStream {
         let shared = &self.inbound.0;
         shared.flushed.set(false);
         ready!(shared.poll_interim(cx))?;
-        Pin::new(&mut *shared.tcp.borrow_mut()).poll_write(cx, buf)
+        shared.socket.borrow_mut().poll_write(cx, buf)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -208,7 +202,7 @@ impl Write for InboundStream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(SockRef::from(&*self.inbound.0.tcp.borrow()).shutdown(Shutdown::Write))
+        Poll::Ready(self.inbound.0.socket.borrow().shutdown())
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -223,7 +217,7 @@ impl Write for InboundStream {
         let shared = &self.inbound.0;
         shared.flushed.set(false);
         ready!(shared.poll_interim(cx))?;
-        Pin::new(&mut *shared.tcp.borrow_mut()).poll_write_vectored(cx, bufs)
+        shared.socket.borrow_mut().poll_write_vectored(cx, bufs)
     }
 }
 

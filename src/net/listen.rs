@@ -7,6 +7,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
+use super::socket::Accepted;
 use super::workers::Workers;
 
 /// A bound address, listening.
@@ -56,11 +57,7 @@ impl Listener {
                     Ok(tcp) => return tcp,
                     Err(error) => tracing::debug!(%error, "connection lost at once"),
                 },
-                Err(error) if is_about_one_connection(&error) => {}
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept");
-                    tokio::time::sleep(ACCEPT_BACKOFF).await;
-                }
+                Err(error) => recover(error).await,
             }
         }
     }
@@ -68,21 +65,25 @@ impl Listener {
     /// Deals every connection to the workers, for ever. Above `limit` open connections a new one is told so and closed.
     pub async fn deal(&self, workers: &Workers, limit: usize, refusal: &[u8]) {
         loop {
-            let tcp = self.accept().await;
-            if workers.open_connections() < limit {
-                workers.deal(tcp);
-            } else {
-                refuse(&tcp, refusal);
-            }
+            admit(Accepted::Tcp(self.accept().await), workers, limit, refusal);
         }
     }
 }
 
-// Not read from, and written to once: whoever is over the limit costs next to nothing.
-fn refuse(tcp: &std::net::TcpStream, refusal: &[u8]) {
-    let socket = socket2::SockRef::from(tcp);
-    socket.send(refusal).ok();
-    socket.shutdown(std::net::Shutdown::Write).ok();
+pub(super) fn admit(accepted: Accepted, workers: &Workers, limit: usize, refusal: &[u8]) {
+    if workers.open_connections() < limit {
+        workers.deal(accepted);
+    } else {
+        accepted.refuse(refusal);
+    }
+}
+
+/// Goes on after an error of `accept`; without descriptors, not at once.
+pub(super) async fn recover(error: io::Error) {
+    if !is_about_one_connection(&error) {
+        tracing::warn!(%error, "cannot accept");
+        tokio::time::sleep(ACCEPT_BACKOFF).await;
+    }
 }
 
 fn is_about_one_connection(error: &io::Error) -> bool {
@@ -96,6 +97,6 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 }
 
 /// Connections that the kernel may hold for us: a pod that starts with a thousand requests at once loses none.
-const BACKLOG: i32 = 4096;
+pub(super) const BACKLOG: i32 = 4096;
 /// Without descriptors, accepting again at once would only spin.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);

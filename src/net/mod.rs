@@ -4,5 +4,7 @@ pub mod connect;
 pub mod inbound;
 pub mod listen;
 pub mod pool;
+pub mod socket;
 pub mod tls;
+pub mod unix;
 pub mod workers;

@@ -2,11 +2,11 @@
 
 use std::future::Future;
 use std::io;
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
+use super::socket::Accepted;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -26,7 +26,7 @@ struct Desk {
 #[derive(Debug)]
 pub struct Dealt {
     /// The connection, non-blocking.
-    pub tcp: TcpStream,
+    pub socket: Accepted,
     /// To be dropped with the connection.
     pub counted: Counted,
 }
@@ -80,7 +80,7 @@ impl Workers {
     }
 
     /// Deals a connection to the worker that has the fewest.
-    pub fn deal(&self, tcp: TcpStream) {
+    pub fn deal(&self, socket: Accepted) {
         let Some(desk) = self
             .desks
             .iter()
@@ -91,7 +91,7 @@ impl Workers {
         desk.connections.fetch_add(1, Ordering::Relaxed);
         let counted = Counted(Arc::clone(&desk.connections));
         // A worker that is gone has dropped its mail: so is the connection.
-        desk.post.send(Dealt { tcp, counted }).ok();
+        desk.post.send(Dealt { socket, counted }).ok();
     }
 
     /// Connections that are open now.

@@ -18,16 +18,21 @@ pub struct CallerRules {
 }
 
 impl CallerRules {
-    /// Lets the app pass and nobody else. `local` is the address that was connected to.
+    /// Lets the app pass and nobody else. `local` is the address that was connected to, if it
+    /// has one.
     ///
     /// # Errors
     ///
     /// [`ProxyError::BadFraming`] where the request does not say whom it calls, [`ProxyError::ForbiddenCaller`] where
     /// it calls somebody else or comes from a web page.
-    pub fn check<B>(&self, request: &Request<B>, local: SocketAddr) -> Result<(), ProxyError> {
+    pub fn check<B>(
+        &self,
+        request: &Request<B>,
+        local: Option<SocketAddr>,
+    ) -> Result<(), ProxyError> {
         let headers = request.headers();
         let host = called_host(request)?;
-        if !host.is_empty() && !self.is_ours(&host, local.ip()) {
+        if !host.is_empty() && !self.is_ours(&host, local) {
             return Err(ProxyError::ForbiddenCaller(
                 "the Host is not this listener's: add it to `hosts` under [listen] if it should be",
             ));
@@ -41,7 +46,7 @@ impl CallerRules {
             ));
         }
         if let Some(origin) = headers.get(ORIGIN)
-            && !self.is_own_origin(origin.to_str().unwrap_or_default(), local.ip())
+            && !self.is_own_origin(origin.to_str().unwrap_or_default(), local)
         {
             return Err(ProxyError::ForbiddenCaller(
                 "a web page of another origin asks for this",
@@ -57,16 +62,16 @@ impl CallerRules {
         Ok(())
     }
 
-    fn is_ours(&self, host: &str, local: IpAddr) -> bool {
+    fn is_ours(&self, host: &str, local: Option<SocketAddr>) -> bool {
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         bare.eq_ignore_ascii_case("localhost")
             || bare
                 .parse::<IpAddr>()
-                .is_ok_and(|ip| ip == local || ip.is_loopback())
+                .is_ok_and(|ip| ip.is_loopback() || local.is_some_and(|local| local.ip() == ip))
             || self.hosts.iter().any(|own| own.eq_ignore_ascii_case(host))
     }
 
-    fn is_own_origin(&self, origin: &str, local: IpAddr) -> bool {
+    fn is_own_origin(&self, origin: &str, local: Option<SocketAddr>) -> bool {
         origin
             .split_once("://")
             .and_then(|(_, authority)| authority.parse::<Authority>().ok())
@@ -125,7 +130,7 @@ mod tests {
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
-        rules.check(&request.body(()).unwrap(), "10.1.2.3:8080".parse().unwrap())
+        rules.check(&request.body(()).unwrap(), "10.1.2.3:8080".parse().ok())
     }
 
     #[test]

@@ -13,7 +13,6 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -24,6 +23,7 @@ use super::replay::RequestBody;
 use super::upstream::Interim;
 use crate::net::inbound::{Inbound, Scratch};
 use crate::net::pool::Pool;
+use crate::net::socket::Socket;
 use crate::net::workers::Dealt;
 
 /// What the requests of one worker share. Never leaves its thread.
@@ -94,11 +94,11 @@ pub async fn work(
 
 async fn serve(proxy: Arc<Proxy>, worker: Rc<Worker>, dealt: Dealt, stopping: Rc<Stopping>) {
     let Dealt {
-        tcp,
+        socket,
         counted: _counted,
     } = dealt;
     let limits = proxy.plan().limits;
-    let inbound = TcpStream::from_std(tcp).and_then(|tcp| Inbound::new(tcp, limits.head_time));
+    let inbound = Socket::new(socket).and_then(|socket| Inbound::new(socket, limits.head_time));
     let Ok(inbound) = inbound else {
         return;
     };

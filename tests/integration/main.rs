@@ -25,4 +25,5 @@ mod stage;
 mod tokens;
 mod unauthorized;
 mod unauthorized_rules;
+mod unix;
 mod upstream;

@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::path::PathBuf;
 
 use http::{HeaderName, Method};
 
-use super::reader::{Value, not_yet};
+use super::reader::Value;
 use super::value::string;
 use crate::config::report::{Diagnostic, Report};
 use crate::config::suggest::did_you_mean;
@@ -14,7 +15,11 @@ use crate::config::suggest::did_you_mean;
 pub(super) fn address(value: &Value<'_>, report: &mut Report) -> Option<SocketAddr> {
     let text = string(value, "an address like \"127.0.0.1:8080\"", report)?;
     if text.starts_with("unix:") {
-        not_yet("a Unix socket", value.span(), report);
+        report.push(
+            Diagnostic::error("the admin listener has no Unix socket", value.span()).hint(
+                "probes and Prometheus come over TCP: write something like \"127.0.0.1:9901\"",
+            ),
+        );
         return None;
     }
     if let Ok(address) = text.parse() {
@@ -36,6 +41,32 @@ pub(super) fn address(value: &Value<'_>, report: &mut Report) -> Option<SocketAd
         _ => diagnostic.hint("write something like \"127.0.0.1:8080\" or \"[::1]:8080\""),
     });
     None
+}
+
+/// Where the app may call: an address, or `unix:` and a path.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Place {
+    Address(SocketAddr),
+    Socket(PathBuf),
+}
+
+pub(super) fn place(value: &Value<'_>, report: &mut Report) -> Option<Place> {
+    let text = string(value, "an address like \"127.0.0.1:8080\"", report)?;
+    let Some(path) = text.strip_prefix("unix:") else {
+        return address(value, report).map(Place::Address);
+    };
+    // The room that the system has for it, with a nought at its end (unix(7)).
+    if !path.starts_with('/') || path.len() > 107 {
+        report.push(
+            Diagnostic::error(
+                "expected an absolute path of at most 107 bytes",
+                value.span(),
+            )
+            .hint("write something like \"unix:/run/pillion/proxy.sock\""),
+        );
+        return None;
+    }
+    Some(Place::Socket(PathBuf::from(path)))
 }
 
 /// An exact host name, in lower case.

@@ -2,12 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::HeaderName;
 
 use super::names::unique;
-use super::network::{address, header_name, host};
+use super::network::{Place, address, header_name, host, place};
 use super::reader::{Table, Value};
 use super::unit::{duration, size, some_time};
 use super::value::{choice, count, is_not_empty, list, one_or_list};
@@ -17,8 +18,10 @@ use crate::config::span::{Spanned, value_or};
 /// `[listen]`: where the app calls.
 #[derive(Clone, Debug)]
 pub struct ListenFile {
-    /// Where to listen: at least one.
+    /// Where to listen: at least one, or a socket.
     pub addresses: Vec<Spanned<SocketAddr>>,
+    /// Unix sockets to listen on.
+    pub sockets: Vec<Spanned<PathBuf>>,
     /// The addresses are the default: one that the machine does not have (IPv6) may be left out.
     pub defaulted: bool,
     /// Threads; as many as there are cores if left out.
@@ -103,7 +106,7 @@ pub(super) fn listen(table: Option<Table<'_>>, report: &mut Report) -> ListenFil
         let hint = format!("write \"127.0.0.1:{PORT}\", or leave it out");
         is_not_empty(value, "there would be nowhere to listen", &hint, report)?;
         Some(unique(
-            one_or_list(value, report, address)?,
+            one_or_list(value, report, place)?,
             "an address",
             report,
         ))
@@ -120,19 +123,27 @@ pub(super) fn listen(table: Option<Table<'_>>, report: &mut Report) -> ListenFil
     let drain_delay = table.read("drain_delay", report, duration);
     let span = table.span();
     table.finish(report);
+    let defaulted = addresses.is_none();
+    let (mut listed, mut sockets) = (Vec::new(), Vec::new());
+    for place in value_or(addresses, Vec::new()) {
+        match place.value {
+            Place::Address(address) => listed.push(Spanned::new(address, place.span)),
+            Place::Socket(path) => sockets.push(Spanned::new(path, place.span)),
+        }
+    }
+    if defaulted {
+        let own = [
+            IpAddr::from(Ipv4Addr::LOCALHOST),
+            IpAddr::from(Ipv6Addr::LOCALHOST),
+        ];
+        listed = own
+            .map(|ip| Spanned::new(SocketAddr::new(ip, PORT), span.clone()))
+            .to_vec();
+    }
     ListenFile {
-        defaulted: addresses.is_none(),
-        addresses: addresses.map_or_else(
-            || {
-                [
-                    IpAddr::from(Ipv4Addr::LOCALHOST),
-                    IpAddr::from(Ipv6Addr::LOCALHOST),
-                ]
-                .map(|ip| Spanned::new(SocketAddr::new(ip, PORT), span.clone()))
-                .to_vec()
-            },
-            |addresses| addresses.value,
-        ),
+        defaulted,
+        addresses: listed,
+        sockets,
         workers,
         hosts: value_or(hosts, Vec::new()),
         require_header,
