@@ -16,7 +16,7 @@ async fn a_unix_socket_is_as_good_as_an_address_and_only_for_its_owner() {
     let directory = Directory::new();
     let path = directory.path().join("proxy.sock");
     let stage = start(&path).await;
-    assert_eq!(stage.running.sockets, [path.clone()]);
+    assert_eq!(stage.running.sockets, std::slice::from_ref(&path));
     let mode = fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 
