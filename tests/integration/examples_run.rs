@@ -3,22 +3,32 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::hash::RandomState;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use http::Method;
+use http::{Method, StatusCode};
 use pillion::cli::run::{self, Overlay, Running};
 use pillion::config;
-use pillion::fake::{Authority, ClientKey, Kind, Other};
+use pillion::config::compile::{Surroundings, compile};
+use pillion::fake::{Authority, ClientKey, Fault, Kind, Other};
+use pillion::metrics::Metrics;
 use pillion::provider::secret::{SecretRef, Secrets};
+use pillion::token::status::TokenStatus;
 use serde_json::json;
+use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use crate::stage::{Client, Reply, full, request};
 
 /// One key for all: it takes its time to make.
 static KEY: LazyLock<ClientKey> = LazyLock::new(|| ClientKey::rsa().unwrap());
+
+/// One that no system knows.
+static STRANGER: LazyLock<ClientKey> = LazyLock::new(|| ClientKey::rsa().unwrap());
 
 /// An example that runs, beside its system.
 struct Example {
@@ -98,6 +108,19 @@ impl Example {
         answer["access_token"].as_str().unwrap().to_owned()
     }
 
+    /// The one token that was fetched.
+    fn status(&self) -> TokenStatus {
+        let plan = self.running.proxy.plan();
+        let states = plan
+            .providers
+            .iter()
+            .map(|tokens| tokens.status(&RandomState::new(), Instant::now()));
+        let mut fetched = states
+            .flat_map(|provider| provider.tokens)
+            .filter(|token| token.expires_in_seconds.is_some());
+        fetched.next_back().unwrap()
+    }
+
     /// What the API itself says to these fields.
     async fn ask_api(&self, host: &str, field: (&str, &str)) -> Reply {
         let asked = request(Method::GET, "/anything").header(field.0, field.1);
@@ -129,7 +152,9 @@ fn header(text: &str) -> String {
 }
 
 fn fill(other: &Other, text: &str) -> String {
+    let stranger = format!("{}{}", STRANGER.key_pem, STRANGER.certificate_pem);
     let own = [
+        ("stranger", stranger.as_str()),
         ("key", KEY.key_pem.as_str()),
         ("certificate", &KEY.certificate_pem),
     ];
@@ -149,18 +174,76 @@ fn no_example_holds_a_mistake() {
     }
 }
 
-/// The token is fetched once, used twice, and renewed once when the system has forgotten it.
+#[tokio::test]
+async fn every_example_compiles() {
+    for (folder, text) in files() {
+        let (file, report) = config::read("proxy.toml", &text).unwrap();
+        let surroundings = Surroundings {
+            metrics: Metrics::new(1).unwrap(),
+            runtime: Handle::current(),
+            secrets: Secrets::default(),
+            resolve: HashMap::new(),
+            trust: Vec::new(),
+        };
+        if let Err(report) = compile(&file, report, &surroundings, None) {
+            panic!("{folder}: {}", report.to_plain());
+        }
+    }
+}
+
+/// That of four systems needs more than one stand-in.
+#[test]
+fn every_example_of_one_system_is_run_here() {
+    for (folder, _) in files() {
+        let run = format!(", \"{folder}\", &secrets");
+        let is_run = include_str!("examples_run.rs").contains(&run);
+        assert!(is_run || folder == "all-four", "{folder}");
+    }
+}
+
+/// The token is fetched once, used twice, and renewed once when the system has forgotten it. It is
+/// over when the system says. To a stranger the system gives none, and the app is told so.
 async fn lives(kind: Kind, folder: &str, secrets: &[(&str, &str)], (target, path): (&str, &str)) {
     let example = Example::start(kind, folder, secrets).await;
     let other = &example.other;
+    other.set_lifetime(Duration::from_secs(1000));
     example.carries(target, path).await;
     example.carries(target, path).await;
     assert_eq!((other.fetches(), other.api_requests().len()), (1, 2));
+    let life = match kind {
+        Kind::Salesforce => 7200.0, // these two do not say
+        Kind::Xoms => 86_400.0,
+        _ => 1000.0,
+    };
+    let left = example.status().expires_in_seconds.unwrap();
+    assert!((life - 20.0..=life).contains(&left), "{left}");
     other.revoke_all();
     example.carries(target, path).await;
     assert_eq!((other.fetches(), other.api_requests().len()), (2, 4));
     example.carries(target, path).await;
     assert_eq!((other.fetches(), other.granted()), (2, 2));
+    stranger(kind, folder, secrets, target).await;
+}
+
+async fn stranger(kind: Kind, folder: &str, secrets: &[(&str, &str)], target: &str) {
+    let wrong = secrets.iter().map(|(place, text)| {
+        let is_key = text.starts_with("{key}");
+        (*place, if is_key { "{stranger}" } else { "wrong" })
+    });
+    let example = Example::start(kind, folder, &wrong.collect::<Vec<_>>()).await;
+    let problem = match kind {
+        // A 200, and two 400 whose words are nobody else's.
+        Kind::Aeropay | Kind::Shopify | Kind::Vault => "token-malformed",
+        _ => "token-refused",
+    };
+    let fetches = if kind == Kind::GitHub { 2 } else { 1 }; // the second with a new JWT
+    let reply = example.curl(target).await;
+    reply.expect_problem(502, problem);
+    assert_eq!(
+        (example.other.fetches(), example.other.granted()),
+        (fetches, 0)
+    );
+    assert_eq!(example.other.api_requests().len(), 0);
 }
 
 #[tokio::test]
@@ -188,6 +271,21 @@ async fn docusign() {
         "/restapi/v2.1/accounts/made-up/envelopes",
     );
     lives(Kind::Docusign, "docusign", &secrets, call).await;
+}
+
+#[tokio::test]
+async fn the_app_is_told_that_a_user_of_docusign_has_to_consent() {
+    let secrets = [("/run/secrets/docusign/key.pem", "{key}")];
+    let example = Example::start(Kind::Docusign, "docusign", &secrets).await;
+    let answer = json!({ "error": "consent_required" });
+    let answer = Fault::json(StatusCode::BAD_REQUEST, &answer);
+    example.other.faults().always(answer);
+    let reply = example
+        .curl("/docusign/restapi/v2.1/accounts/made-up/envelopes")
+        .await
+        .expect_problem(502, "token-refused");
+    let detail = reply.json()["detail"].to_string();
+    assert!(detail.contains("consent_required"), "{detail}");
 }
 
 #[tokio::test]
@@ -279,6 +377,23 @@ async fn square() {
     ];
     let call = ("/square/v2/locations", "/v2/locations");
     lives(Kind::Square, "square", &secrets, call).await;
+}
+
+#[tokio::test]
+async fn a_token_of_square_is_renewed_within_the_week() {
+    let secrets = [
+        ("SQUARE_CLIENT_SECRET", "{client_secret}"),
+        ("/run/secrets/square/refresh_token", "{refresh_token}"),
+    ];
+    let example = Example::start(Kind::Square, "square", &secrets).await;
+    example
+        .carries("/square/v2/locations", "/v2/locations")
+        .await;
+    let token = example.status();
+    let week = 7.0 * 86_400.0;
+    let left = token.expires_in_seconds.unwrap();
+    assert!((week - 20.0..=week).contains(&left), "{left}");
+    assert!(token.renews_in_seconds.is_some_and(|soon| soon < week));
 }
 
 #[tokio::test]
