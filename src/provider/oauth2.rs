@@ -159,7 +159,7 @@ struct Success {
     expires_in: Option<Value>,
 }
 
-// RFC 6749 §5.2. Only the codes of the registry are repeated: whatever else stands there may hold anything.
+// RFC 6749 §5.2. Only codes of the registry are repeated: whatever else stands there may hold anything.
 pub(super) fn refusal(answer: &Answer) -> Option<FetchError> {
     #[derive(Deserialize)]
     struct Failure {
@@ -190,7 +190,7 @@ pub(super) fn refusal(answer: &Answer) -> Option<FetchError> {
     }
 }
 
-const ERROR_CODES: [&str; 8] = [
+const ERROR_CODES: [&str; 10] = [
     "invalid_request",
     "invalid_client",
     "invalid_grant",
@@ -199,6 +199,9 @@ const ERROR_CODES: [&str; 8] = [
     "invalid_scope",
     "invalid_target",
     "access_denied",
+    // OpenID Connect Core §3.1.2.6: somebody has to go to a browser.
+    "consent_required",
+    "interaction_required",
 ];
 
 #[cfg(test)]

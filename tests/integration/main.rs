@@ -14,6 +14,7 @@ mod chain;
 mod check;
 mod demo;
 mod examples;
+mod examples_run;
 mod hand_out;
 mod layers;
 mod process;
