@@ -14,6 +14,7 @@ mod chain;
 mod check;
 mod demo;
 mod examples;
+mod four_systems;
 mod hand_out;
 mod layers;
 mod process;
