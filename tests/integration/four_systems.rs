@@ -97,6 +97,9 @@ impl Four {
         let metrics = admin.get("/metrics").await.expect_ok();
         let metrics = String::from_utf8(metrics.body.to_vec()).unwrap();
         let names = page.json()["routes"].as_array().unwrap().clone();
+        let written = include_str!("../../examples/all-four/proxy.toml").lines();
+        let written = written.filter(|line| *line == "[[route]]").count();
+        assert_eq!(names.len(), written);
         let names = names
             .iter()
             .map(|route| route["name"].as_str().unwrap().to_owned());
