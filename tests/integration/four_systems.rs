@@ -751,3 +751,65 @@ async fn a_fault_of_one_system_is_invisible_in_the_others() {
     four.get(HOLDERS).await.expect_ok();
     handed_out(&four.get(&format!("/tokens/forage/{MERCHANT}")).await);
 }
+
+#[tokio::test]
+async fn highnote_a_refused_card_is_not_asked_for_again_at_once() {
+    let four = Four::start().await;
+    let highnote = &four.systems.highnote;
+    highnote.forget("pc_gone");
+    for (status, kind) in [(502, "token-refused"), (503, "token-unavailable")] {
+        let reply = four.get("/tokens/highnote/pin/pc_gone").await;
+        let reply = problem_without(reply, status, kind, "pc_gone");
+        assert_eq!(reply.field("retry-after").is_some(), status == 503);
+    }
+    assert_eq!(highnote.fetches(), 1);
+}
+
+#[tokio::test]
+async fn highnote_a_key_that_is_not_good_costs_two_fetches() {
+    let four = Four::start().await;
+    let highnote = &four.systems.highnote;
+    highnote.mint_faults().always(Fault::Unauthorized);
+    four.get(HOLDERS).await.expect_problem(502, "token-refused");
+    let reply = four.get(HOLDERS).await;
+    reply.expect_problem(503, "token-unavailable");
+    assert!(highnote.fetches() <= 2, "{}", highnote.fetches());
+    // On a route that carries the key itself, the app hears what Highnote says.
+    highnote.api_faults().always(Fault::Unauthorized);
+    let reply = four.graphql("/highnote", "{ ping }", json!({})).await;
+    reply.expect_status(401);
+}
+
+#[tokio::test]
+async fn highnote_a_call_with_a_token_for_one_use_is_never_made_twice() {
+    let four = Four::start().await;
+    let highnote = &four.systems.highnote;
+    highnote.set_usage(Some(Usage::SingleUse));
+    highnote.api_faults().once(Fault::Unauthorized);
+    four.set_pin("pc_1").await.expect_status(401);
+    assert_eq!(highnote.api_requests().len(), 1);
+    assert_eq!(pin_set(&four.set_pin("pc_1").await), "PaymentCard");
+}
+
+#[tokio::test]
+async fn stitch_a_200_is_passed_on_where_the_route_does_not_speak_of_it() {
+    let four = Four::start().await;
+    let stitch = &four.systems.stitch;
+    four.graphql("/stitch-refunds", REFUND, json!({})).await;
+    stitch.answer_unauthenticated_with(StatusCode::OK);
+    stitch.token_endpoint().revoke_all();
+    let reply = four.graphql("/stitch-refunds", REFUND, json!({})).await;
+    let reply = reply.expect_ok().json();
+    assert_eq!(reply["extensions"]["code"], "UNAUTHENTICATED");
+    assert_eq!(stitch.token_endpoint().fetches(), 1);
+}
+
+#[tokio::test]
+async fn concierge_a_backend_token_that_is_revoked_before_a_mint_is_refreshed() {
+    let four = Four::start().await;
+    let concierge = &four.systems.concierge;
+    handed_out(&four.phones(60, &json!([phone(true)])).await);
+    concierge.revoke_all();
+    handed_out(&four.phones(61, &json!([phone(true)])).await);
+    assert_eq!((concierge.logins(), concierge.refreshes()), (1, 1));
+}
