@@ -15,6 +15,7 @@ mod check;
 mod demo;
 mod examples;
 mod examples_run;
+mod four_systems;
 mod hand_out;
 mod layers;
 mod process;

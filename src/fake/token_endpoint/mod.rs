@@ -8,6 +8,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -74,6 +75,8 @@ struct State {
     seen: Locked<HashSet<String>>,
     lifetime: Locked<Duration>,
     amend: Locked<Arc<Amend>>,
+    /// A public key in PEM.
+    key: Locked<Option<String>>,
 }
 
 type Amend = dyn Fn(&mut Map<String, Value>) + Send + Sync;
@@ -99,7 +102,13 @@ impl TokenEndpoint {
             seen: Locked::default(),
             lifetime,
             amend: Locked::new(Arc::new(|_| {})),
+            key: Locked::default(),
         }))
+    }
+
+    /// From now on the client may also come with an assertion that the key to this public key, in PEM, has signed.
+    pub fn also_take_assertions_of(&self, public_key_pem: &str) {
+        *self.0.key.lock() = Some(public_key_pem.to_owned());
     }
 
     /// The rules, with the one client's credentials.
@@ -207,7 +216,7 @@ impl TokenEndpoint {
         {
             return Ok(wrong);
         }
-        Ok(match Grant::judge(&state.rules, &request) {
+        Ok(match Grant::judge(&state.rules_for(&request), &request) {
             Ok(grant) if !state.is_new(grant.jti.as_ref()) => {
                 refuse(Refusal::Client { challenge: false })
             }
@@ -248,6 +257,22 @@ impl TokenEndpoint {
 }
 
 impl State {
+    /// The rules, as they are for a client that comes in this way.
+    fn rules_for(&self, request: &Received) -> Cow<'_, Rules> {
+        let parameters = form::parse(&request.body).unwrap_or_default();
+        let asserts = parameters
+            .iter()
+            .any(|(name, _)| name == "client_assertion");
+        match self.key.lock().clone().filter(|_| asserts) {
+            Some(key) => Cow::Owned(Rules {
+                client_auth: ClientAuth::PrivateKeyJwt,
+                client_secret: key,
+                ..self.rules.clone()
+            }),
+            None => Cow::Borrowed(&self.rules),
+        }
+    }
+
     /// Whether the assertion of this `jti` comes for the first time (RFC 7523 §3, rule 7).
     fn is_new(&self, jti: Option<&String>) -> bool {
         let mut seen = self.seen.lock();
