@@ -8,7 +8,7 @@ use super::carried;
 use super::file::template::references;
 use super::file::{
     Draft, File, HttpFile, JwtFile, OAuth2File, PathPattern, PathSegment, ProviderFile, RouteFile,
-    SourceFile,
+    SourceFile, TlsFile,
 };
 use super::hand_out;
 use super::parents;
@@ -162,6 +162,7 @@ fn unknown_name(
 }
 
 fn token_endpoint_is_encrypted(oauth2: &OAuth2File, file: &File, report: &mut Report) {
+    tls_has_a_meaning(&oauth2.token_endpoint, oauth2.tls.as_ref(), report);
     if is_plaintext(&oauth2.token_endpoint, file) && !oauth2.allow_plaintext {
         let span = oauth2.token_endpoint.span.clone();
         report.push(
@@ -173,6 +174,7 @@ fn token_endpoint_is_encrypted(oauth2: &OAuth2File, file: &File, report: &mut Re
 
 fn exchange_is_encrypted(exchange: &HttpFile, file: &File, report: &mut Report) {
     for url in exchange.requests().filter_map(|it| it.url.as_ref()) {
+        tls_has_a_meaning(&url.origin, exchange.tls.as_ref(), report);
         if is_plaintext(&url.origin, file) && !exchange.allow_plaintext {
             report.push(
                 Diagnostic::error("tokens would travel unencrypted", url.origin.span.clone())
@@ -186,10 +188,22 @@ fn upstream_is_encrypted(route: &RouteFile, file: &File, report: &mut Report) {
     let Some(upstream) = &route.upstream else {
         return;
     };
+    tls_has_a_meaning(upstream, route.tls.as_ref(), report);
     if is_plaintext(upstream, file) && !route.allow_plaintext {
         report.push(
             Diagnostic::error("the token would travel unencrypted", upstream.span.clone())
                 .hint("write `https://`, or `allow_plaintext = true` beside it if the network may read the token"),
+        );
+    }
+}
+
+/// Roots and certificates for a connection that has neither: harmless, but hardly meant.
+fn tls_has_a_meaning(url: &Uri, tls: Option<&TlsFile>, report: &mut Report) {
+    let place = tls.and_then(TlsFile::first_place);
+    if let Some(place) = place.filter(|_| url.scheme_str() == Some("http")) {
+        report.push(
+            Diagnostic::warning("there is no TLS to an `http://` URL", place)
+                .hint("write `https://` in the URL, or leave `tls` out"),
         );
     }
 }

@@ -487,7 +487,9 @@ impl Compiler<'_> {
             .hash(&mut hasher);
         settings.content().hash(&mut hasher);
         let config = if encrypted {
-            let place = tls.and_then(file_span).unwrap_or_else(|| url.span.clone());
+            let place = tls
+                .and_then(TlsFile::first_place)
+                .unwrap_or_else(|| url.span.clone());
             Some(self.tls(&settings, place)?)
         } else {
             None
@@ -627,12 +629,6 @@ fn tls_settings(tls: Option<&TlsFile>) -> TlsSettings {
             .and_then(|tls| tls.client.as_ref())
             .map(|client| (client.cert.value.clone(), client.key.value.clone())),
     }
-}
-
-/// Where the settings name their first file.
-fn file_span(tls: &TlsFile) -> Option<Range<usize>> {
-    let ca = tls.ca.as_ref().map(|path| path.span.clone());
-    ca.or_else(|| tls.client.as_ref().map(|client| client.cert.span.clone()))
 }
 
 /// What a route is called in metrics and logs: its name, else its host and path.

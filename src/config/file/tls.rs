@@ -1,5 +1,6 @@
 //! `tls = { ca, cert, key }` of a provider or a route.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use super::reader::{Table, Value};
@@ -14,6 +15,14 @@ pub struct TlsFile {
     pub ca: Option<Spanned<PathBuf>>,
     /// What to show to a server that asks.
     pub client: Option<TlsClientFile>,
+}
+
+impl TlsFile {
+    /// Where the first of its files is named.
+    pub(in crate::config) fn first_place(&self) -> Option<Range<usize>> {
+        let ca = self.ca.as_ref().map(|path| path.span.clone());
+        ca.or_else(|| self.client.as_ref().map(|client| client.cert.span.clone()))
+    }
 }
 
 /// A client certificate and its key.
