@@ -3,8 +3,6 @@
 mod carried;
 mod check;
 pub mod compile;
-mod compile_exchange;
-mod compile_oauth2;
 pub mod file;
 mod hand_out;
 mod mask;

@@ -7,7 +7,8 @@ use std::time::Duration;
 use notify::{RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
 
-use super::compile::{Surroundings, compile, route_name};
+use super::compile::route::route_name;
+use super::compile::{Surroundings, compile};
 use super::file::File;
 use super::report::Report;
 use crate::proxy::{Plan, Proxy};

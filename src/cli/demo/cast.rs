@@ -6,7 +6,7 @@ use http::{Method, Uri};
 use serde_json::json;
 
 use super::call::Call;
-use crate::config::compile::route_name;
+use crate::config::compile::route::route_name;
 use crate::config::file::{
     ClientAuth, ClientId, File, GrantFile, OAuth2File, PathSegment, ProviderFile, RouteFile,
     SourceFile,

@@ -2,12 +2,12 @@
 
 use std::convert::Infallible;
 
-use super::compile::index_of;
-use super::file::{
+use super::index_of;
+use crate::config::file::{
     BodyFile, ExpectedFile, ExpiryFile, HttpFile, ReadingFile, RequestFile, SingleUseFile,
     TokenPlaceFile,
 };
-use super::span::Spanned;
+use crate::config::span::Spanned;
 use crate::provider::expiry::Expiry;
 use crate::provider::inputs::{InputCheck, Need, Rule};
 use crate::provider::pointer::Pointer;

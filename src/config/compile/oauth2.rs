@@ -2,12 +2,12 @@
 
 use std::convert::Infallible;
 
-use super::compile::index_of;
-use super::file::{
+use super::index_of;
+use crate::config::file::{
     AssertionFile, ClientAuth as ClientAuthFile, ClientId as ClientIdFile, GrantFile, JwtFile,
     JwtSourceFile, OAuth2File,
 };
-use super::span::Spanned;
+use crate::config::span::Spanned;
 use crate::provider::assertion::Assertion;
 use crate::provider::claim::ClaimPart;
 use crate::provider::client_auth::{ClientAuth, ClientId};
