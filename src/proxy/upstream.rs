@@ -1,7 +1,8 @@
 //! Sends a request to the upstream that its route names, and to no other.
 
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
@@ -142,7 +143,21 @@ impl Sending<'_> {
 ///
 /// A connection is polled and its interim answers passed on in one go, on one thread: those of two requests never meet.
 #[derive(Clone, Debug, Default)]
-pub struct Interim(Arc<Mutex<Vec<(StatusCode, HeaderMap)>>>);
+pub struct Interim(Arc<Collected>);
+
+#[derive(Debug, Default)]
+struct Collected {
+    /// Looked at first: nearly no upstream sends any, and no request takes a lock to learn that.
+    any: AtomicBool,
+    answers: Mutex<Vec<(StatusCode, HeaderMap)>>,
+}
+
+impl Collected {
+    // A std mutex: held for a push or a drain, and only where there is an interim answer.
+    fn lock(&self) -> MutexGuard<'_, Vec<(StatusCode, HeaderMap)>> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Interim {
     fn collect_from<B>(&self, request: &mut Request<B>) {
@@ -150,15 +165,19 @@ impl Interim {
         hyper::ext::on_informational(request, move |answer| {
             // 100 is between pillion and each of its neighbours; it has told the app already.
             if answer.status() != StatusCode::CONTINUE {
-                let mut collected = collected.lock().unwrap_or_else(PoisonError::into_inner);
-                collected.push((answer.status(), answer.headers().clone()));
+                let answer = (answer.status(), answer.headers().clone());
+                collected.lock().push(answer);
+                collected.any.store(true, Ordering::Relaxed);
             }
         });
     }
 
     fn pass_on(&self, inbound: Option<&Inbound>) {
-        let mut collected = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for (status, headers) in collected.drain(..) {
+        if !self.0.any.load(Ordering::Relaxed) {
+            return;
+        }
+        self.0.any.store(false, Ordering::Relaxed);
+        for (status, headers) in self.0.lock().drain(..) {
             if let Some(inbound) = inbound {
                 inbound.send_interim(&answer::interim_bytes(status, &headers));
             }
