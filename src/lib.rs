@@ -70,6 +70,7 @@
 
 pub mod admin;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod fake;
 pub mod metrics;

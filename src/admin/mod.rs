@@ -17,9 +17,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
 use self::status::Identity;
+use crate::clock::Moment;
 use crate::config::reload::ConfigFile;
 use crate::metrics::Metrics;
 use crate::net::listen::Listener;
@@ -132,7 +132,7 @@ impl Admin {
     }
 
     fn render_metrics(&self) -> Answer {
-        crate::token::status::observe(&self.proxy.plan().providers, Instant::now());
+        crate::token::status::observe(&self.proxy.plan().providers, Moment::now());
         let mut answer = text(StatusCode::OK, self.metrics.render());
         let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
         answer.headers_mut().insert(CONTENT_TYPE, kind);
@@ -142,7 +142,7 @@ impl Admin {
     fn status(&self) -> Answer {
         let status = self
             .identity
-            .status(&self.proxy.plan(), &self.config, Instant::now());
+            .status(&self.proxy.plan(), &self.config, Moment::now());
         let document = serde_json::to_string_pretty(&status).unwrap_or_default();
         let mut answer = text(StatusCode::OK, document + "\n");
         let kind = HeaderValue::from_static("application/json");
@@ -168,7 +168,7 @@ impl Admin {
                     "this provider has a token for each subject: they are renewed as they are used\n",
                 );
             }
-            if let Err(error) = tokens.force(&Subject::default(), Instant::now()).await {
+            if let Err(error) = tokens.force(&Subject::default(), Moment::now()).await {
                 return text(StatusCode::BAD_GATEWAY, format!("not renewed: {error}\n"));
             }
         }

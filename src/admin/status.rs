@@ -4,8 +4,8 @@ use std::hash::RandomState;
 use std::net::SocketAddr;
 
 use serde::Serialize;
-use tokio::time::Instant;
 
+use crate::clock::Moment;
 use crate::config::reload::ConfigFile;
 use crate::proxy::Plan;
 use crate::proxy::route::{Destination, Route};
@@ -15,7 +15,7 @@ use crate::token::status::ProviderStatus;
 #[derive(Debug)]
 pub struct Identity {
     /// When it started.
-    pub started_at: Instant,
+    pub started_at: Moment,
     /// Where it listens.
     pub listening: Vec<SocketAddr>,
     /// With what subjects are hashed: another key in every process, so that nobody can look one up.
@@ -51,7 +51,7 @@ struct RouteStatus {
 impl Identity {
     /// Everything there is to tell.
     #[must_use]
-    pub fn status(&self, plan: &Plan, config: &ConfigFile, now: Instant) -> Status {
+    pub fn status(&self, plan: &Plan, config: &ConfigFile, now: Moment) -> Status {
         let error = config.last_error();
         let tokens = plan.providers.iter();
         Status {

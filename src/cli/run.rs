@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustls::pki_types::CertificateDer;
 use tokio::runtime::{Builder, Handle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -20,6 +21,7 @@ use tokio::time::{Instant, sleep};
 use super::{check, log};
 use crate::admin::Admin;
 use crate::admin::status::Identity;
+use crate::clock::Moment;
 use crate::config::compile::Surroundings;
 use crate::config::file::ListenFile;
 use crate::config::reload::{self, ConfigFile, LoadError};
@@ -167,7 +169,7 @@ pub fn start(path: &Path, overlay: Overlay, logging: bool) -> Result<Running, St
     }
     seed_randomness();
     // The soft limit is often 1,024, which 500 connections use up.
-    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+    if let Err(error) = raise_file_limit() {
         tracing::warn!(%error, "cannot raise the limit of open files");
     }
     let count = file
@@ -211,7 +213,7 @@ pub fn start(path: &Path, overlay: Overlay, logging: bool) -> Result<Running, St
         metrics: metrics.clone(),
         config: Arc::clone(&config),
         identity: Identity {
-            started_at: Instant::now(),
+            started_at: Moment::now(),
             listening: addresses.clone(),
             subject_key: RandomState::new(),
         },
@@ -322,6 +324,12 @@ fn bind(address: SocketAddr, free_port: bool) -> Result<Listener, StartError> {
         address
     };
     Listener::bind(address).map_err(|source| StartError::Listen { address, source })
+}
+
+// As many as the administrator lets us have.
+fn raise_file_limit() -> nix::Result<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)
 }
 
 // aws-lc gathers entropy at its first use, for 35 to 60 ms: better now and elsewhere than in the first request.

@@ -18,9 +18,9 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::rt::{Read, ReadBufCursor, Write};
-use tokio::time::Instant;
 
 use super::connect::{ConnectError, Endpoint, Transport};
+use crate::clock::Moment;
 
 /// How long and how many.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -63,7 +63,7 @@ where
     /// The most recently used idle connection to `endpoint` that still is good.
     #[must_use]
     pub fn take(&self, endpoint: &Endpoint) -> Option<Connection<B>> {
-        let now = Instant::now();
+        let now = Moment::now();
         loop {
             let mut connection = self
                 .idle
@@ -99,7 +99,7 @@ where
             .handshake(io)
             .await
             .map_err(|_| ConnectError::Timeout(Duration::ZERO))?;
-        let now = Instant::now();
+        let now = Moment::now();
         let settings = self.settings.get();
         Ok(Connection {
             endpoint: endpoint.fingerprint(),
@@ -116,7 +116,7 @@ where
 
     /// Closes what has been idle for too long, is too old, or has been closed by the other side.
     pub fn sweep(&self) {
-        let now = Instant::now();
+        let now = Moment::now();
         self.idle.borrow_mut().retain(|_, idle| {
             idle.retain_mut(|connection| connection.is_good(now));
             !idle.is_empty()
@@ -130,7 +130,7 @@ where
     }
 
     fn put(&self, mut connection: Connection<B>) {
-        connection.idle_since = Instant::now();
+        connection.idle_since = Moment::now();
         let mut all = self.idle.borrow_mut();
         let idle = all.entry(connection.endpoint).or_default();
         if idle.len() >= self.settings.get().max_idle {
@@ -148,8 +148,8 @@ pub struct Connection<B: Body + 'static> {
     /// Whether a byte of the present request has been written.
     written: Rc<Cell<bool>>,
     is_reused: bool,
-    idle_since: Instant,
-    use_until: Instant,
+    idle_since: Moment,
+    use_until: Moment,
     idle_timeout: Duration,
     pool: Rc<Pool<B>>,
 }
@@ -198,7 +198,7 @@ where
         }
     }
 
-    fn is_good(&mut self, now: Instant) -> bool {
+    fn is_good(&mut self, now: Moment) -> bool {
         if now >= self.use_until || now >= self.idle_since + self.idle_timeout {
             return false;
         }

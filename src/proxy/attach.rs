@@ -384,9 +384,8 @@ fn are_twins(one: &str, other: &str) -> bool {
 mod tests {
     use std::time::{Duration, SystemTime};
 
-    use tokio::time::Instant;
-
     use super::*;
+    use crate::clock::Moment;
     use crate::metrics::FetchReason;
     use crate::provider::Lifetime;
     use crate::provider::secret::Secret;
@@ -394,7 +393,7 @@ mod tests {
 
     fn token() -> Token {
         let lifetime = Lifetime::For(Duration::from_secs(3600));
-        let life = Life::new(lifetime, None, Instant::now(), SystemTime::UNIX_EPOCH, 0.0);
+        let life = Life::new(lifetime, None, Moment::now(), SystemTime::UNIX_EPOCH, 0.0);
         Token::new(
             Secret::new("t0ken".to_owned()),
             1,

@@ -8,13 +8,14 @@ use http::{HeaderMap, HeaderValue, Method, Response};
 use http_body::Body;
 use http_body_util::BodyExt as _;
 use serde_json::{Map, Value};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::answer::AnswerBody;
 use super::inputs::{Inputs, Parts, RequestPart};
 use super::problem::ProxyError;
 use super::route::Route;
 use super::verdict::is_json_type;
+use crate::clock::Moment;
 use crate::token::life::Token;
 
 /// A request for a token.
@@ -32,7 +33,7 @@ pub(super) async fn answer<B>(
     asked: &Asked<'_>,
     body: B,
     body_idle: Duration,
-    now: Instant,
+    now: Moment,
 ) -> Result<Response<AnswerBody>, ProxyError>
 where
     B: Body<Data = Bytes> + Unpin,
@@ -59,10 +60,10 @@ where
     } else {
         route.tokens.get(&subject, now).await?
     };
-    Ok(token_response(&token, Instant::now()))
+    Ok(token_response(&token, Moment::now()))
 }
 
-fn token_response(token: &Token, now: Instant) -> Response<AnswerBody> {
+fn token_response(token: &Token, now: Moment) -> Response<AnswerBody> {
     let mut members = Map::new();
     for (name, value) in token.fields() {
         members.insert(name.clone(), value.clone());
@@ -71,7 +72,7 @@ fn token_response(token: &Token, now: Instant) -> Response<AnswerBody> {
     members.insert("token_type".to_owned(), "Bearer".into());
     // Until when pillion would use it itself: whoever gets it has to bring it to the API in time, too.
     if let Some(end) = token.life().expires_at {
-        let left = end.saturating_duration_since(now).as_secs();
+        let left = (end - now).as_secs();
         members.insert("expires_in".to_owned(), left.into());
     }
     let mut response = Response::new(AnswerBody::full(Value::Object(members).to_string()));

@@ -24,7 +24,6 @@ use http::header::CONNECTION;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, Version};
 use hyper::body::Incoming;
-use tokio::time::Instant;
 
 use self::answer::{AnswerBody, UpstreamAnswer};
 use self::attach::{Carried, Stripped};
@@ -38,6 +37,7 @@ use self::serve::Worker;
 use self::target::Target;
 use self::upstream::Sending;
 use self::verdict::{MissingScopes, Refusal, Renew, Verdict};
+use crate::clock::Moment;
 use crate::metrics::{Metrics, Replay, RouteMetrics, Unauthorized};
 use crate::net::inbound::Inbound;
 use crate::net::pool::PoolSettings;
@@ -159,7 +159,7 @@ impl Proxy {
         worker: &Worker,
         inbound: &Inbound,
         request: Request<Incoming>,
-        now: Instant,
+        now: Moment,
         record: &mut Record,
     ) -> Result<Response<AnswerBody>, ProxyError> {
         let (version, limits) = (request.version(), self.admit(inbound, &request)?);
@@ -228,7 +228,7 @@ impl Proxy {
             stripped: &stripped,
             inputs: &inputs,
         };
-        let sent_at = Instant::now();
+        let sent_at = Moment::now();
         let mut answer = exchange.send(&carried).await?;
         record.upstream_took = Some(sent_at.elapsed());
 
@@ -272,7 +272,7 @@ async fn carry(
     onward: &Onward,
     subject: &Subject,
     inputs: &Inputs,
-    now: Instant,
+    now: Moment,
 ) -> Result<Carried, ProxyError> {
     route.tokens.check_inputs(subject)?;
     let own = route.tokens.get(subject, now).await?;
@@ -283,7 +283,7 @@ async fn carry(
 async fn carry_others(
     onward: &Onward,
     inputs: &Inputs,
-    now: Instant,
+    now: Moment,
 ) -> Result<Vec<Arc<Token>>, ProxyError> {
     let mut others = Vec::with_capacity(onward.others.len());
     for other in &onward.others {
@@ -327,8 +327,8 @@ impl Exchange<'_> {
         let tokens = &self.route.tokens;
         // Renewed first, and only then asked whether this request gains by it: the next one does.
         let rejected = match refusal.renew {
-            Renew::Own => tokens.reject(subject, &refused.own, Instant::now()),
-            Renew::Parent => tokens.reject_parent(subject, &refused.own, Instant::now()),
+            Renew::Own => tokens.reject(subject, &refused.own, Moment::now()),
+            Renew::Parent => tokens.reject_parent(subject, &refused.own, Moment::now()),
         };
         let is_replayable = self.sending.upload.is_replayable()
             && self.onward.replay_limit.is_some()
@@ -351,7 +351,7 @@ impl Exchange<'_> {
             return Ok(answer);
         };
         // Before the answer is given up: it is all that the app gets if one of the others cannot be had.
-        let Ok(others) = carry_others(self.onward, self.inputs, Instant::now()).await else {
+        let Ok(others) = carry_others(self.onward, self.inputs, Moment::now()).await else {
             record.unauthorized = Some(Unauthorized::Ignored);
             return Ok(answer);
         };
@@ -383,7 +383,7 @@ impl Exchange<'_> {
 
 /// Watches one request from its head to the end of its answer, or to its caller's hanging up.
 struct Observed {
-    began: Instant,
+    began: Moment,
     worker: usize,
     status: u16,
     inbound: Inbound,
@@ -396,7 +396,7 @@ impl Observed {
     fn begin(proxy: &Proxy, worker: &Worker, inbound: &Inbound) -> Self {
         proxy.metrics.in_flight(worker.number(), 1);
         Self {
-            began: Instant::now(),
+            began: Moment::now(),
             worker: worker.number(),
             status: CALLER_GONE,
             inbound: inbound.clone(),

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
+use crate::clock::Moment;
 use crate::provider::FetchError;
 
 /// The state after a failed fetch.
@@ -13,7 +12,7 @@ pub struct Backoff {
     pub failures: u32,
     /// The last of them.
     pub error: FetchError,
-    failed_at: Instant,
+    failed_at: Moment,
     delay: Duration,
 }
 
@@ -21,7 +20,7 @@ impl Backoff {
     /// After `error`, which followed `previous` failures. `chance` from 0 to 1 is the jitter: full, so that many
     /// processes that failed together do not come back together.
     #[must_use]
-    pub fn after(error: FetchError, previous: u32, now: Instant, chance: f64) -> Self {
+    pub fn after(error: FetchError, previous: u32, now: Moment, chance: f64) -> Self {
         let doublings = previous.min(16);
         let delay = match Kind::of(&error) {
             Kind::Configuration => (CONFIGURATION_FIRST * (1 << doublings)).min(CONFIGURATION_MOST),
@@ -41,7 +40,7 @@ impl Backoff {
 
     /// When the provider may be asked again. Sooner while a request wants a token and there is none (`wanted`).
     #[must_use]
-    pub fn until(&self, wanted: bool) -> Instant {
+    pub fn until(&self, wanted: bool) -> Moment {
         let sooner = match Kind::of(&self.error) {
             _ if self.error.retry_after().is_some() => None,
             Kind::Connection => Some(WANTED_AFTER_CONNECTION_FAILURE),
@@ -115,7 +114,7 @@ mod tests {
     }
 
     fn delay(error: &FetchError, previous: u32, chance: f64, wanted: bool) -> u64 {
-        let now = Instant::now();
+        let now = Moment::now();
         let backoff = Backoff::after(error.clone(), previous, now, chance);
         (backoff.until(wanted) - now).as_secs()
     }

@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime};
 
 use http::HeaderValue;
 use serde_json::Value;
-use tokio::time::Instant;
 use zeroize::Zeroizing;
 
+use crate::clock::Moment;
 use crate::metrics::FetchReason;
 use crate::provider::secret::Secret;
 use crate::provider::{FetchError, Grant, Lifetime};
@@ -136,7 +136,7 @@ impl Token {
 
     /// How fresh it is. One that an upstream has refused, or whose parent has been renewed, is never more than due.
     #[must_use]
-    pub fn freshness(&self, now: Instant) -> Freshness {
+    pub fn freshness(&self, now: Moment) -> Freshness {
         match self.life.freshness(now) {
             Freshness::Fresh if self.rejected.load(Ordering::Relaxed) => Freshness::Due,
             Freshness::Fresh if self.is_orphan() => Freshness::Due,
@@ -226,19 +226,19 @@ impl fmt::Debug for Token {
     }
 }
 
-/// The moments of a life, on the monotonic clock: whatever happens to the wall clock, a token ages as fast as we do.
+/// The moments of a life, by a clock that nobody can set: whatever happens to the wall clock, a token ages as fast as we do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Life {
     /// Counted from when it was asked for, which is before it was issued.
-    pub issued_at: Instant,
+    pub issued_at: Moment,
     /// From here on the next one is fetched behind it.
-    pub due_at: Instant,
+    pub due_at: Moment,
     /// From here on it is not sent. Before what its provider says, so that it is good when it arrives. `None`: never.
-    pub expires_at: Option<Instant>,
-    /// When it was asked for, and what its provider says of its end, by the wall clock: for people and metrics only.
-    pub issued: SystemTime,
+    pub expires_at: Option<Moment>,
     /// The end that its provider states.
-    pub stated_expiry: Option<SystemTime>,
+    pub ends_at: Option<Moment>,
+    /// When it was asked for by the wall clock: for people and metrics only.
+    pub issued: SystemTime,
 }
 
 impl Life {
@@ -247,7 +247,7 @@ impl Life {
     pub fn new(
         lifetime: Lifetime,
         longest: Option<Duration>,
-        asked_at: Instant,
+        asked_at: Moment,
         asked: SystemTime,
         chance: f64,
     ) -> Self {
@@ -258,8 +258,8 @@ impl Life {
                     issued_at: asked_at,
                     due_at: asked_at + look_again,
                     expires_at: None,
+                    ends_at: None,
                     issued: asked,
-                    stated_expiry: None,
                 };
             }
         };
@@ -278,8 +278,8 @@ impl Life {
             issued_at: asked_at,
             due_at: asked_at + due_after,
             expires_at: Some(asked_at + ends_after),
+            ends_at: Some(asked_at + length),
             issued: asked,
-            stated_expiry: asked.checked_add(length),
         }
     }
 
@@ -293,7 +293,7 @@ impl Life {
 
     /// How fresh a token with this life is.
     #[must_use]
-    pub fn freshness(&self, now: Instant) -> Freshness {
+    pub fn freshness(&self, now: Moment) -> Freshness {
         if now < self.due_at {
             Freshness::Fresh
         } else if self.expires_at.is_none_or(|end| now < end) {
@@ -318,10 +318,10 @@ mod tests {
     use super::*;
 
     fn life(seconds: f64, chance: f64) -> (f64, f64) {
-        let now = Instant::now();
+        let now = Moment::now();
         let lifetime = Lifetime::For(Duration::from_secs_f64(seconds));
         let life = Life::new(lifetime, None, now, SystemTime::UNIX_EPOCH, chance);
-        let after = |at: Instant| (at - now).as_secs_f64();
+        let after = |at: Moment| (at - now).as_secs_f64();
         (after(life.due_at), after(life.expires_at.unwrap()))
     }
 
@@ -353,7 +353,7 @@ mod tests {
 
     #[test]
     fn a_longest_life_shortens_a_longer_one() {
-        let now = Instant::now();
+        let now = Moment::now();
         let lifetime = Lifetime::For(Duration::from_secs(1000));
         let longest = Some(Duration::from_secs(100));
         let life = Life::new(lifetime, longest, now, SystemTime::UNIX_EPOCH, 0.0);

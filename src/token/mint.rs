@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use tokio::time::Instant;
 
 use super::cache::{Minted, Rejected, Slot};
 use super::life::Token;
 use super::{FailedSecrets, TokenError, Tokens};
+use crate::clock::Moment;
 use crate::metrics::{FetchOutcome, FetchReason, ProviderMetrics};
 use crate::provider::secret::Secret;
 use crate::provider::{Call, Failed, FetchError, Grant, Input, Lifetime, Provider, Subject};
@@ -50,7 +50,7 @@ impl Parent {
 
     // A type of its own, because a fetch that gets a token that fetches has none that ends.
     fn get<'a>(&'a self, subject: &'a Subject) -> BoxFuture<'a, Result<Arc<Token>, Failed>> {
-        let got = self.tokens.get(subject, Instant::now());
+        let got = self.tokens.get(subject, Moment::now());
         got.map(|got| got.map_err(|error| self.failed(error)))
             .boxed()
     }
@@ -62,7 +62,7 @@ impl Parent {
         refused: &'a Arc<Token>,
     ) -> BoxFuture<'a, Option<Arc<Token>>> {
         async move {
-            match self.tokens.reject(subject, refused, Instant::now()) {
+            match self.tokens.reject(subject, refused, Moment::now()) {
                 Rejected::Newer(newer) => Some(newer),
                 Rejected::Renewing(flight) => self.tokens.renewed(subject, flight, refused).await,
                 Rejected::Guarded | Rejected::NotNow => None,
@@ -104,7 +104,7 @@ impl Mint {
             self.parent.as_deref(),
             &self.failed_secrets.key,
         );
-        let began = Instant::now();
+        let began = Moment::now();
         let result = self.mint().await;
         let took = began.elapsed();
         let outcome = match &result {
@@ -162,7 +162,7 @@ impl Mint {
         if self.provider.policy.within_parent
             && let Some(end) = token.life().expires_at
         {
-            let left = end.saturating_duration_since(Instant::now());
+            let left = end - Moment::now();
             grant.lifetime = grant.lifetime.at_most(left);
         }
         Ok(Minted {
@@ -176,7 +176,7 @@ impl Mint {
         if !self.provider.refreshes() {
             return self.attempt(parent, None).await;
         }
-        let now = Instant::now();
+        let now = Moment::now();
         if let Some(refresh) = self.slot.refresh_token(now) {
             match self.attempt(parent, Some(&refresh.secret)).await {
                 Ok(mut grant) => {
@@ -199,7 +199,7 @@ impl Mint {
                 }
             }
         }
-        let now = Instant::now();
+        let now = Moment::now();
         let mut grant = self.attempt(parent, None).await?;
         self.slot.keep_refresh_token(grant.refresh.take(), now);
         Ok(grant)

@@ -13,11 +13,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::time::Instant;
 
 use self::cache::{Asked, Fetch, Flight, Minted, Rejected, Slot, Slots};
 use self::life::{Freshness, Token};
 use self::mint::{Mint, Parent};
+use crate::clock;
+use crate::clock::Moment;
 use crate::metrics::{FetchReason, Metrics, ProviderMetrics};
 use crate::provider::inputs::InputFault;
 use crate::provider::reading::SingleUse;
@@ -114,7 +115,7 @@ impl Tokens {
     /// # Errors
     ///
     /// When no usable token is at hand and none comes in time.
-    pub async fn get(&self, subject: &Subject, now: Instant) -> Result<Arc<Token>, TokenError> {
+    pub async fn get(&self, subject: &Subject, now: Moment) -> Result<Arc<Token>, TokenError> {
         if self.provider.inputs.is_empty() {
             if let Some(token) = self.slots.own().fresh(now) {
                 return Ok(token);
@@ -132,7 +133,7 @@ impl Tokens {
         &self,
         slot: &Arc<Slot>,
         subject: &Subject,
-        now: Instant,
+        now: Moment,
     ) -> Result<Arc<Token>, TokenError> {
         self.rearm(slot, now);
         let is_alone = match self.provider.single_use() {
@@ -149,14 +150,14 @@ impl Tokens {
                 let waited = self.wait(slot, flight).await;
                 if waited.as_ref().is_ok_and(|token| !token.take()) {
                     // Of one use, and somebody else's.
-                    return self.get_alone(slot, subject, Instant::now()).await;
+                    return self.get_alone(slot, subject, Moment::now()).await;
                 }
                 self.metrics
                     .wait_duration
                     .observe(now.elapsed().as_secs_f64());
                 // While the old one is good, a failing provider is nobody's business but its own.
                 let usable =
-                    |token: &Arc<Token>| token.freshness(Instant::now()) != Freshness::Expired;
+                    |token: &Arc<Token>| token.freshness(Moment::now()) != Freshness::Expired;
                 waited.or_else(|error| fallback.filter(usable).ok_or(error))
             }
             Asked::NotNow(backoff) => Err(TokenError::BackingOff {
@@ -171,7 +172,7 @@ impl Tokens {
         &self,
         slot: &Arc<Slot>,
         subject: &Subject,
-        now: Instant,
+        now: Moment,
     ) -> Result<Arc<Token>, TokenError> {
         match slot.alone(now, |reason| self.fetch(slot, subject, reason)) {
             Ok(flight) => self.wait(slot, flight).await,
@@ -184,7 +185,7 @@ impl Tokens {
 
     /// Tells that an upstream answered `refused` with 401. Nothing is waited for.
     #[must_use]
-    pub fn reject(&self, subject: &Subject, refused: &Arc<Token>, now: Instant) -> Rejected {
+    pub fn reject(&self, subject: &Subject, refused: &Arc<Token>, now: Moment) -> Rejected {
         // Of one use: it is spent, and so is the request.
         if refused.is_single_use() {
             return Rejected::NotNow;
@@ -197,7 +198,7 @@ impl Tokens {
     /// Tells that an upstream answered `refused` with a 401 that is its parent's fault: the parent is renewed first, then
     /// this token from it. Nothing is waited for. Without a parent the same as [`reject`](Self::reject).
     #[must_use]
-    pub fn reject_parent(&self, subject: &Subject, refused: &Arc<Token>, now: Instant) -> Rejected {
+    pub fn reject_parent(&self, subject: &Subject, refused: &Arc<Token>, now: Moment) -> Rejected {
         let (Some(parent), Some(made_from)) = (&self.parent, refused.parent()) else {
             return self.reject(subject, refused, now);
         };
@@ -232,7 +233,7 @@ impl Tokens {
     /// # Errors
     ///
     /// When none comes in time.
-    pub async fn force(&self, subject: &Subject, now: Instant) -> Result<Arc<Token>, TokenError> {
+    pub async fn force(&self, subject: &Subject, now: Moment) -> Result<Arc<Token>, TokenError> {
         let slot = self.slot(subject);
         let flight = slot.force(now, |reason| self.fetch(&slot, subject, reason));
         self.wait(&slot, flight).await
@@ -244,7 +245,7 @@ impl Tokens {
     /// # Errors
     ///
     /// When none comes in time.
-    pub async fn replace(&self, subject: &Subject, now: Instant) -> Result<Arc<Token>, TokenError> {
+    pub async fn replace(&self, subject: &Subject, now: Moment) -> Result<Arc<Token>, TokenError> {
         let slot = self.slot(subject);
         self.rearm(&slot, now);
         match slot.backoff() {
@@ -258,7 +259,7 @@ impl Tokens {
                     return Ok(token);
                 }
                 // Of one use, and somebody else's.
-                self.get_alone(&slot, subject, Instant::now()).await
+                self.get_alone(&slot, subject, Moment::now()).await
             }
         }
     }
@@ -268,14 +269,14 @@ impl Tokens {
         let tokens = Arc::downgrade(self);
         self.runtime.spawn(async move {
             while let Some(tokens) = tokens.upgrade() {
-                let now = Instant::now();
+                let now = Moment::now();
                 let wake_at = match tokens.get(&Subject::default(), now).await {
                     Ok(token) => token.life().due_at,
                     Err(_) => now,
                 };
                 drop(tokens);
                 let wake_at = wake_at.clamp(now + WARM_PAUSE, now + WARM_LOOK);
-                tokio::time::sleep_until(wake_at).await;
+                clock::sleep_until(wake_at).await;
             }
         });
     }
@@ -287,7 +288,7 @@ impl Tokens {
     }
 
     // A secret that was wrong and has been replaced is tried at once, not when the long back-off ends.
-    fn rearm(&self, slot: &Slot, now: Instant) {
+    fn rearm(&self, slot: &Slot, now: Moment) {
         slot.rearm(now, || {
             let failed = &self.failed_secrets;
             let digest = mint::digest(&self.provider, self.parent.as_deref(), &failed.key);

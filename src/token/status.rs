@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
-use tokio::time::Instant;
 
 use super::Tokens;
 use super::cache::Slot;
-use super::life::Freshness;
+use super::life::{Freshness, Life};
+use crate::clock::Moment;
 
 /// One provider's tokens.
 #[derive(Clone, Debug, Serialize)]
@@ -49,7 +49,7 @@ pub struct TokenStatus {
 impl Tokens {
     /// What there is to tell, with subjects hashed by `key`.
     #[must_use]
-    pub fn status(&self, key: &RandomState, now: Instant) -> ProviderStatus {
+    pub fn status(&self, key: &RandomState, now: Moment) -> ProviderStatus {
         let tokens = if self.provider.inputs.is_empty() {
             vec![token_status(self.slots.own(), None, now)]
         } else {
@@ -68,7 +68,7 @@ impl Tokens {
         }
     }
 
-    fn look(&self, view: &mut View, now: Instant) {
+    fn look(&self, view: &mut View, now: Moment) {
         if self.provider.inputs.is_empty() {
             view.look_at(self.slots.own(), now);
         } else {
@@ -82,7 +82,7 @@ impl Tokens {
 /// Brings the gauges of all providers up to date: what they say depends on the time of looking.
 ///
 /// Tokens of one provider with different scopes are one provider's.
-pub fn observe(all: &[Arc<Tokens>], now: Instant) {
+pub fn observe(all: &[Arc<Tokens>], now: Moment) {
     let mut views: BTreeMap<&str, (&Tokens, View)> = BTreeMap::new();
     for tokens in all {
         let (_, view) = views
@@ -115,31 +115,31 @@ struct View {
 }
 
 impl View {
-    fn look_at(&mut self, slot: &Slot, now: Instant) {
+    fn look_at(&mut self, slot: &Slot, now: Moment) {
         if let Some(token) = slot.current() {
             self.tokens += 1;
             self.usable |= token.freshness(now) != Freshness::Expired;
             let life = token.life();
-            let expiry = life.stated_expiry.map_or(f64::INFINITY, unix_seconds);
+            let issue = issue_by_the_wall(life, now, SystemTime::now());
+            let lifetime = |end: Moment| (end - life.issued_at).as_secs_f64();
+            let expiry = issue + life.ends_at.map_or(f64::INFINITY, lifetime);
             self.soonest_expiry = Some(
                 self.soonest_expiry
                     .map_or(expiry, |soonest| soonest.min(expiry)),
             );
-            self.newest_issue = self.newest_issue.max(unix_seconds(life.issued));
+            self.newest_issue = self.newest_issue.max(issue);
         }
         if let Some(backoff) = slot.backoff() {
             self.failures = self.failures.max(backoff.failures);
-            self.backoff = self
-                .backoff
-                .max(backoff.until(false).saturating_duration_since(now));
+            self.backoff = self.backoff.max(backoff.until(false) - now);
         }
     }
 }
 
-fn token_status(slot: &Slot, subject: Option<String>, now: Instant) -> TokenStatus {
+fn token_status(slot: &Slot, subject: Option<String>, now: Moment) -> TokenStatus {
     let token = slot.current();
     let backoff = slot.backoff();
-    let until = |at: Instant| signed_seconds(at, now);
+    let until = |at: Moment| signed_seconds(at, now);
     TokenStatus {
         subject,
         state: match token.as_ref().map(|token| token.freshness(now)) {
@@ -150,30 +150,59 @@ fn token_status(slot: &Slot, subject: Option<String>, now: Instant) -> TokenStat
         },
         generation: token.as_ref().map_or(0, |token| token.generation()),
         age_seconds: token.as_ref().map(|token| -until(token.life().issued_at)),
-        expires_in_seconds: token.as_ref().and_then(|token| {
-            let end = token.life().stated_expiry?;
-            Some(unix_seconds(end) - unix_seconds(SystemTime::now()))
-        }),
+        expires_in_seconds: token
+            .as_ref()
+            .and_then(|token| Some(until(token.life().ends_at?))),
         renews_in_seconds: token.as_ref().map(|token| until(token.life().due_at)),
         consecutive_failures: backoff.as_ref().map_or(0, |backoff| backoff.failures),
-        backoff_seconds: backoff.as_ref().map_or(0.0, |backoff| {
-            backoff
-                .until(false)
-                .saturating_duration_since(now)
-                .as_secs_f64()
-        }),
+        backoff_seconds: backoff
+            .as_ref()
+            .map_or(0.0, |backoff| (backoff.until(false) - now).as_secs_f64()),
         last_error: backoff.map(|backoff| backoff.error.to_string()),
     }
 }
 
-fn signed_seconds(at: Instant, now: Instant) -> f64 {
-    at.checked_duration_since(now).map_or_else(
-        || -now.saturating_duration_since(at).as_secs_f64(),
-        |ahead| ahead.as_secs_f64(),
-    )
+fn signed_seconds(at: Moment, now: Moment) -> f64 {
+    at.checked_duration_since(now)
+        .map_or_else(|| -(now - at).as_secs_f64(), |ahead| ahead.as_secs_f64())
+}
+
+// In seconds since 1970. What the wall clock said then, so that the metric stands still; unless somebody has set it since.
+fn issue_by_the_wall(life: &Life, now: Moment, wall: SystemTime) -> f64 {
+    let (then, counted_back) = (
+        unix_seconds(life.issued),
+        unix_seconds(wall) - (now - life.issued_at).as_secs_f64(),
+    );
+    if (then - counted_back).abs() < SLEW {
+        then
+    } else {
+        counted_back
+    }
 }
 
 fn unix_seconds(time: SystemTime) -> f64 {
     time.duration_since(UNIX_EPOCH)
         .map_or(0.0, |since| since.as_secs_f64())
+}
+
+/// A wall clock is kept right by less than this, in seconds: more is a jump.
+const SLEW: f64 = 1.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::Lifetime;
+
+    #[test]
+    fn the_time_of_issue_follows_a_wall_clock_that_was_set_and_no_other() {
+        let (asked_at, wall) = (Moment::now(), UNIX_EPOCH + Duration::from_hours(500_000));
+        let hour = Duration::from_hours(1);
+        let life = Life::new(Lifetime::For(hour), None, asked_at, wall, 0.0);
+        let issue = |wall| issue_by_the_wall(&life, asked_at + hour, wall) - 1.8e9;
+        let slewed = Duration::from_millis(900);
+        assert!((issue(wall + hour) - issue(wall + hour + slewed)).abs() < 1e-6);
+        let day = Duration::from_hours(24);
+        assert!((issue(wall + hour + day) - 86_400.0).abs() < 1e-3);
+        assert!((issue(wall + hour - day) + 86_400.0).abs() < 1e-3);
+    }
 }

@@ -70,15 +70,15 @@ fn key_at(place: &Place, policy: Policy) -> Arc<Tokens> {
 }
 
 async fn get(tokens: &Tokens) -> Result<Arc<Token>, TokenError> {
-    tokens.get(&Subject::default(), Instant::now()).await
+    tokens.get(&Subject::default(), Moment::now()).await
 }
 
 async fn force(tokens: &Tokens) -> Result<Arc<Token>, TokenError> {
-    tokens.force(&Subject::default(), Instant::now()).await
+    tokens.force(&Subject::default(), Moment::now()).await
 }
 
 fn reject(tokens: &Tokens, refused: &Arc<Token>) -> Rejected {
-    tokens.reject(&Subject::default(), refused, Instant::now())
+    tokens.reject(&Subject::default(), refused, Moment::now())
 }
 
 #[tokio::test(start_paused = true)]
@@ -129,7 +129,7 @@ async fn a_request_waits_no_longer_than_its_policy_says() {
     let tokens = key_at(&Place::with("key"), policy);
     get(&tokens).await.unwrap();
     // The next attempt begins a second after the first.
-    let began = Instant::now();
+    let began = Moment::now();
     let error = force(&tokens).await.unwrap_err();
     assert_eq!(error.to_string(), "no token within 200ms");
     assert_eq!(began.elapsed(), policy.token_wait);
@@ -183,7 +183,7 @@ async fn a_warm_token_is_fetched_without_anybody_asking() {
     assert!(tokens.has_had_token());
     place.put("new");
     tokio::time::sleep(Duration::from_secs(63)).await;
-    let now = Instant::now();
+    let now = Moment::now();
     let warm = tokens.slots.own().fresh(now).unwrap();
     assert_eq!(warm.secret().reveal(), "new");
 }
@@ -192,7 +192,7 @@ async fn a_warm_token_is_fetched_without_anybody_asking() {
 async fn the_status_tells_everything_but_the_token() {
     let tokens = key_at(&Place::with("CNRY"), POLICY);
     get(&tokens).await.unwrap();
-    let status = tokens.status(&RandomState::new(), Instant::now());
+    let status = tokens.status(&RandomState::new(), Moment::now());
     let status = serde_json::to_string(&status).unwrap();
     assert!(
         status.contains(r#""state":"fresh","generation":1"#),

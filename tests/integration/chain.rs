@@ -10,6 +10,7 @@ use futures_util::future::join_all;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
+use pillion::clock::Moment;
 use pillion::config;
 use pillion::config::compile::{Surroundings, compile};
 use pillion::fake::{Answer, Forage, Server};
@@ -22,7 +23,6 @@ use pillion::token::life::{Freshness, Token};
 use pillion::token::{TokenError, Tokens};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
-use tokio::time::Instant;
 
 use crate::stage::Stage;
 
@@ -53,7 +53,7 @@ fn whose(inputs: &[&str]) -> Subject {
 }
 
 async fn get(tokens: &Tokens, inputs: &[&str]) -> Result<Arc<Token>, TokenError> {
-    tokens.get(&whose(inputs), Instant::now()).await
+    tokens.get(&whose(inputs), Moment::now()).await
 }
 
 fn text(token: &Token) -> &str {
@@ -132,7 +132,7 @@ async fn a_parent_that_is_revoked_is_renewed_once_for_a_hundred_children() {
     forage.token_endpoint().revoke_all();
     let renewed = join_all(merchants.iter().zip(&dead).map(async |(merchant, dead)| {
         let subject = whose(&[merchant]);
-        match sessions.reject_parent(&subject, dead, Instant::now()) {
+        match sessions.reject_parent(&subject, dead, Moment::now()) {
             Rejected::Renewing(flight) => sessions.renewed(&subject, flight, dead).await,
             other => panic!("{other:?}"),
         }
@@ -172,12 +172,12 @@ async fn a_renewed_parent_makes_its_children_due() {
         tokens(&plan, "forage-session"),
     );
     let child = get(&sessions, &["1234567"]).await.unwrap();
-    assert_eq!(child.freshness(Instant::now()), Freshness::Fresh);
+    assert_eq!(child.freshness(Moment::now()), Freshness::Fresh);
     parents
-        .force(&Subject::default(), Instant::now())
+        .force(&Subject::default(), Moment::now())
         .await
         .unwrap();
-    assert_eq!(child.freshness(Instant::now()), Freshness::Due);
+    assert_eq!(child.freshness(Moment::now()), Freshness::Due);
     assert_eq!(forage.session_fetches(), 1, "not before somebody wants it");
 }
 
@@ -299,7 +299,7 @@ expiry = [ { json = "/refresh_expires_in", unit = "s" }, { after = "24h" } ]
 
 async fn renew(tokens: &Tokens) -> Arc<Token> {
     tokens
-        .force(&Subject::default(), Instant::now())
+        .force(&Subject::default(), Moment::now())
         .await
         .unwrap()
 }
@@ -460,7 +460,7 @@ async fn a_token_of_one_use_is_for_one_request_and_is_not_replaced() {
     let (book, server, plan) = Book::open(PIN).await;
     book.will(200, pin("SINGLE_USE"));
     let pins = tokens(&plan, "pin");
-    let began = Instant::now();
+    let began = Moment::now();
     let mut all = join_all((0..50).map(async |_| get(&pins, &["pc_1"]).await.unwrap())).await;
     all.push(get(&pins, &["pc_1"]).await.unwrap());
     assert!(
@@ -472,7 +472,7 @@ async fn a_token_of_one_use_is_for_one_request_and_is_not_replaced() {
     texts.dedup();
     assert_eq!((texts.len(), server.requests()), (51, 51));
     assert!(all.iter().all(|token| token.is_single_use()));
-    let rejected = pins.reject(&whose(&["pc_1"]), &all[0], Instant::now());
+    let rejected = pins.reject(&whose(&["pc_1"]), &all[0], Moment::now());
     assert!(matches!(rejected, Rejected::NotNow));
 }
 

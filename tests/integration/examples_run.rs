@@ -12,6 +12,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{Method, StatusCode};
 use pillion::cli::run::{self, Overlay, Running};
+use pillion::clock::Moment;
 use pillion::config;
 use pillion::config::compile::{Surroundings, compile};
 use pillion::fake::{Authority, ClientKey, Fault, Kind, Other};
@@ -20,7 +21,6 @@ use pillion::provider::secret::{SecretRef, Secrets};
 use pillion::token::status::TokenStatus;
 use serde_json::json;
 use tokio::runtime::Handle;
-use tokio::time::Instant;
 
 use crate::stage::{Client, Reply, full, request};
 
@@ -114,7 +114,7 @@ impl Example {
         let states = plan
             .providers
             .iter()
-            .map(|tokens| tokens.status(&RandomState::new(), Instant::now()));
+            .map(|tokens| tokens.status(&RandomState::new(), Moment::now()));
         let mut fetched = states
             .flat_map(|provider| provider.tokens)
             .filter(|token| token.expires_in_seconds.is_some());

@@ -5,22 +5,25 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Which folder may use which. Left out: nobody.
-const LAYERS: [(&str, &[&str]); 9] = [
+const LAYERS: [(&str, &[&str]); 10] = [
     (
         "cli",
         &[
-            "admin", "config", "fake", "metrics", "net", "provider", "proxy", "token",
+            "admin", "clock", "config", "fake", "metrics", "net", "provider", "proxy", "token",
         ],
     ),
     (
         "admin",
-        &["config", "metrics", "net", "provider", "proxy", "token"],
+        &[
+            "clock", "config", "metrics", "net", "provider", "proxy", "token",
+        ],
     ),
     ("config", &["metrics", "net", "provider", "proxy", "token"]),
-    ("proxy", &["metrics", "net", "provider", "token"]),
-    ("token", &["metrics", "provider"]),
+    ("proxy", &["clock", "metrics", "net", "provider", "token"]),
+    ("token", &["clock", "metrics", "provider"]),
     ("provider", &["metrics", "net"]),
-    ("net", &[]),
+    ("net", &["clock"]),
+    ("clock", &[]),
     ("metrics", &[]),
     // So that a stand-in cannot share a mistake with what it judges.
     ("fake", &[]),

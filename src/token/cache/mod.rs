@@ -22,10 +22,11 @@ use futures_util::future::{BoxFuture, Shared};
 use lru::LruCache;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 use super::backoff::{Backoff, FLOOR};
 use super::life::{Freshness, Life, Token};
+use crate::clock;
+use crate::clock::Moment;
 use crate::metrics::FetchReason;
 use crate::provider::secret::Secret;
 use crate::provider::{FetchError, Grant, Lifetime, RefreshGrant, Subject};
@@ -49,9 +50,9 @@ struct State {
     backoff: Option<Backoff>,
     refresh: Option<Arc<RefreshToken>>,
     /// When the last attempt began, or is to begin.
-    attempted_at: Option<Instant>,
+    attempted_at: Option<Moment>,
     /// When its secrets were last looked at for a change.
-    looked_at: Option<Instant>,
+    looked_at: Option<Moment>,
     generation: u64,
     /// How often in a row a doubted token was refused in its turn.
     guard: u32,
@@ -80,7 +81,7 @@ impl From<Grant> for Minted {
 pub struct RefreshToken {
     /// The token itself.
     pub secret: Secret,
-    good_until: Option<Instant>,
+    good_until: Option<Moment>,
 }
 
 /// What [`Slot::ask`] says.
@@ -123,7 +124,7 @@ pub struct Fetch<F> {
 impl Slot {
     /// The token, if it needs nothing done about it. Takes no lock.
     #[must_use]
-    pub fn fresh(&self, now: Instant) -> Option<Arc<Token>> {
+    pub fn fresh(&self, now: Moment) -> Option<Arc<Token>> {
         let token = self.current.load_full()?;
         (token.freshness(now) == Freshness::Fresh).then_some(token)
     }
@@ -137,7 +138,7 @@ impl Slot {
     /// The token, or what there is to wait for. `fetch` is called only if a fetch has to be started.
     pub fn ask<F>(
         self: &Arc<Self>,
-        now: Instant,
+        now: Moment,
         fetch: impl FnOnce(FetchReason) -> Fetch<F>,
     ) -> Asked
     where
@@ -187,7 +188,7 @@ impl Slot {
     pub fn reject<F>(
         self: &Arc<Self>,
         refused: &Arc<Token>,
-        now: Instant,
+        now: Moment,
         fetch: impl FnOnce(FetchReason) -> Fetch<F>,
     ) -> Rejected
     where
@@ -228,7 +229,7 @@ impl Slot {
     /// Fetches whatever the token's state, unless a fetch is under way: then that one.
     pub fn force<F>(
         self: &Arc<Self>,
-        now: Instant,
+        now: Moment,
         fetch: impl FnOnce(FetchReason) -> Fetch<F>,
     ) -> Flight
     where
@@ -248,7 +249,7 @@ impl Slot {
     /// The failure after which it is too soon to try again.
     pub fn alone<F>(
         self: &Arc<Self>,
-        now: Instant,
+        now: Moment,
         fetch: impl FnOnce(FetchReason) -> Fetch<F>,
     ) -> Result<Flight, Backoff>
     where
@@ -274,7 +275,7 @@ impl Slot {
             let token = slot.keep(&mut state, granted, reason);
             // Of many that fail together, the first says how long to wait.
             if let Err(error) = &token
-                && !state.is_backing_off(Instant::now(), false)
+                && !state.is_backing_off(Moment::now(), false)
             {
                 state.fail(error);
             }
@@ -297,13 +298,13 @@ impl Slot {
 
     /// The refresh token of the last answer, if it is still good.
     #[must_use]
-    pub fn refresh_token(&self, now: Instant) -> Option<Arc<RefreshToken>> {
+    pub fn refresh_token(&self, now: Moment) -> Option<Arc<RefreshToken>> {
         let good = |it: &&Arc<RefreshToken>| it.good_until.is_none_or(|end| now < end);
         self.lock().refresh.as_ref().filter(good).map(Arc::clone)
     }
 
     /// Keeps the refresh token of an answer that was asked for at `asked_at`, in place of any other; none forgets it.
-    pub fn keep_refresh_token(&self, refresh: Option<RefreshGrant>, asked_at: Instant) {
+    pub fn keep_refresh_token(&self, refresh: Option<RefreshGrant>, asked_at: Moment) {
         let refresh = refresh.map(|grant| RefreshToken {
             secret: grant.token,
             good_until: grant.lifetime.map(|lifetime| asked_at + lifetime),
@@ -320,7 +321,7 @@ impl Slot {
 
     /// Forgets a failure that is the configuration's fault if what it depends on has `changed`, so that the next to
     /// ask tries again at once. Looks at most once a second, and only after such a failure.
-    pub fn rearm(&self, now: Instant, changed: impl FnOnce() -> bool) {
+    pub fn rearm(&self, now: Moment, changed: impl FnOnce() -> bool) {
         let mut state = self.lock();
         let looked_just_now = state.looked_at.is_some_and(|last| now < last + FLOOR);
         if looked_just_now || !state.failed_by_configuration() {
@@ -346,7 +347,7 @@ impl Slot {
     fn launch<F>(
         self: &Arc<Self>,
         state: &mut State,
-        now: Instant,
+        now: Moment,
         reason: FetchReason,
         fetch: impl FnOnce(FetchReason) -> Fetch<F>,
     ) -> Flight
@@ -385,20 +386,20 @@ impl Slot {
 
     async fn attempt(
         &self,
-        start_at: Instant,
+        start_at: Moment,
         fetch: impl Future<Output = Result<Minted, FetchError>>,
         timeout: Duration,
         longest: Option<Duration>,
     ) -> Result<(Minted, Life), FetchError> {
-        tokio::time::sleep_until(start_at).await;
+        clock::sleep_until(start_at).await;
         // The life of a token counts from before it was asked for: what the network takes is lost, not won.
-        let (asked_at, asked) = (Instant::now(), SystemTime::now());
+        let (asked_at, asked) = (Moment::now(), SystemTime::now());
         self.lock().attempted_at = Some(asked_at);
         let minted = tokio::time::timeout(timeout, fetch)
             .await
             .unwrap_or(Err(FetchError::Timeout { after: timeout }))?;
         let grant = &minted.grant;
-        let now = Instant::now();
+        let now = Moment::now();
         let counts_from = match grant.lifetime {
             // Nobody stated this one: it is for whoever waits for the token now.
             Lifetime::Clamped(_) => now,
@@ -463,7 +464,7 @@ impl Slot {
 
 impl State {
     fn fail(&mut self, error: &FetchError) {
-        let (now, chance) = (Instant::now(), fastrand::f64());
+        let (now, chance) = (Moment::now(), fastrand::f64());
         self.backoff = Some(Backoff::after(error.clone(), self.failures(), now, chance));
     }
 
@@ -477,7 +478,7 @@ impl State {
         self.backoff.as_ref().map_or(0, |backoff| backoff.failures)
     }
 
-    fn is_backing_off(&self, now: Instant, wanted: bool) -> bool {
+    fn is_backing_off(&self, now: Moment, wanted: bool) -> bool {
         self.backoff
             .as_ref()
             .is_some_and(|backoff| now < backoff.until(wanted))

@@ -7,7 +7,7 @@ async fn bring(slot: &Arc<Slot>, change: impl FnOnce(&mut Minted)) -> Arc<Token>
     let grant = Grant::new(Secret::new("text".to_owned()), Lifetime::For(HOUR));
     let mut minted = Minted::from(grant);
     change(&mut minted);
-    let flight = slot.force(Instant::now(), |_| Fetch {
+    let flight = slot.force(Moment::now(), |_| Fetch {
         future: async { Ok(minted) },
         runtime: Handle::current(),
         timeout: LIMIT,
@@ -34,9 +34,9 @@ async fn children_and_grandchildren_are_due_when_a_token_is_replaced() {
     let grandchild = bring(&low, of(&child)).await;
     bring(&slot, text("two")).await;
     for token in [&child, &grandchild] {
-        assert_eq!(token.freshness(Instant::now()), Freshness::Due);
+        assert_eq!(token.freshness(Moment::now()), Freshness::Due);
     }
-    assert_eq!(parent.freshness(Instant::now()), Freshness::Fresh);
+    assert_eq!(parent.freshness(Moment::now()), Freshness::Fresh);
 }
 
 #[tokio::test(start_paused = true)]
@@ -45,9 +45,9 @@ async fn the_same_token_again_leaves_its_children_alone_until_another_comes() {
     let parent = bring(&slot, text("one")).await;
     let child = bring(&low, of(&parent)).await;
     bring(&slot, text("one")).await;
-    assert_eq!(child.freshness(Instant::now()), Freshness::Fresh);
+    assert_eq!(child.freshness(Moment::now()), Freshness::Fresh);
     bring(&slot, text("two")).await;
-    assert_eq!(child.freshness(Instant::now()), Freshness::Due);
+    assert_eq!(child.freshness(Moment::now()), Freshness::Due);
 }
 
 #[tokio::test(start_paused = true)]
@@ -78,7 +78,7 @@ async fn a_token_of_one_use_is_not_kept_and_only_the_first_may_take_it() {
 async fn many_that_fail_alone_wait_as_long_as_one() {
     let slot = Arc::<Slot>::default();
     let fails = || {
-        slot.alone(Instant::now(), |_| Fetch {
+        slot.alone(Moment::now(), |_| Fetch {
             future: async { Err(FetchError::unavailable("503")) },
             runtime: Handle::current(),
             timeout: LIMIT,
@@ -97,7 +97,7 @@ async fn many_that_fail_alone_wait_as_long_as_one() {
 async fn a_fetch_alone_ends_with_its_request() {
     let slot = Arc::<Slot>::default();
     let script = Script::new(Answer::Hang);
-    let flight = slot.alone(Instant::now(), |reason| script.fetch(reason));
+    let flight = slot.alone(Moment::now(), |reason| script.fetch(reason));
     pass(millis(200)).await;
     assert_eq!(script.lines().running, 1);
     drop(flight);
@@ -114,7 +114,7 @@ async fn a_refresh_token_is_kept_until_its_end() {
             lifetime,
         })
     };
-    let now = Instant::now();
+    let now = Moment::now();
     slot.keep_refresh_token(grant(Some(secs(60))), now);
     assert!(slot.refresh_token(now + secs(59)).is_some());
     assert!(slot.refresh_token(now + secs(60)).is_none());

@@ -15,7 +15,7 @@ struct Script(Arc<Mutex<Lines>>);
 struct Lines {
     answer: Answer,
     latency: Duration,
-    asked: Vec<(Instant, FetchReason)>,
+    asked: Vec<(Moment, FetchReason)>,
     running: usize,
     violations: Vec<String>,
 }
@@ -80,7 +80,7 @@ impl Script {
 
 impl Lines {
     fn begin(&mut self, reason: FetchReason) -> (Answer, Duration, usize) {
-        let now = Instant::now();
+        let now = Moment::now();
         if self.running > 0 {
             self.violations.push("two fetches at once".to_owned());
         }
@@ -144,17 +144,17 @@ impl Stage {
 
     fn ask(&self) -> Asked {
         self.slot
-            .ask(Instant::now(), |reason| self.script.fetch(reason))
+            .ask(Moment::now(), |reason| self.script.fetch(reason))
     }
 
     fn reject(&self, refused: &Arc<Token>) -> Rejected {
         self.slot
-            .reject(refused, Instant::now(), |reason| self.script.fetch(reason))
+            .reject(refused, Moment::now(), |reason| self.script.fetch(reason))
     }
 
     fn force(&self) -> Flight {
         self.slot
-            .force(Instant::now(), |reason| self.script.fetch(reason))
+            .force(Moment::now(), |reason| self.script.fetch(reason))
     }
 
     async fn get(&self) -> Result<Arc<Token>, FetchError> {
@@ -167,7 +167,7 @@ impl Stage {
 
     /// Asks ten times a second until there is a token: how long that takes.
     async fn time_to_token(&self) -> Duration {
-        let began = Instant::now();
+        let began = Moment::now();
         while self.get().await.is_err() {
             tokio::time::sleep(millis(100)).await;
         }
@@ -176,8 +176,8 @@ impl Stage {
 
     /// Ten requests a second for this long, every one of them answered with 401 by the upstream.
     async fn refuse_everything(&self, time: Duration) {
-        let end = Instant::now() + time;
-        while Instant::now() < end {
+        let end = Moment::now() + time;
+        while Moment::now() < end {
             let token = self.get().await.unwrap();
             if let Rejected::Renewing(flight) = self.reject(&token) {
                 let _ = flight.await;
@@ -262,7 +262,7 @@ async fn a_fresh_token_is_handed_out_without_a_fetch() {
     let (stage, token) = Stage::with_token(AN_HOUR).await;
     pass(secs(2500)).await;
     assert!(Arc::ptr_eq(
-        &stage.slot.fresh(Instant::now()).unwrap(),
+        &stage.slot.fresh(Moment::now()).unwrap(),
         &token
     ));
     assert!(Arc::ptr_eq(&stage.get().await.unwrap(), &token));
@@ -273,7 +273,7 @@ async fn a_fresh_token_is_handed_out_without_a_fetch() {
 async fn a_due_token_is_handed_out_at_once_while_the_next_is_fetched() {
     let (stage, first) = Stage::with_token(AN_HOUR).await;
     pass(secs(2900)).await;
-    assert!(stage.slot.fresh(Instant::now()).is_none());
+    assert!(stage.slot.fresh(Moment::now()).is_none());
     for _ in 0..100 {
         let Asked::Token(token) = stage.ask() else {
             panic!("a due token is good");
@@ -288,7 +288,7 @@ async fn a_due_token_is_handed_out_at_once_while_the_next_is_fetched() {
 #[tokio::test(start_paused = true)]
 async fn an_expired_token_is_waited_for_and_never_handed_out() {
     let (stage, first) = Stage::with_token(AN_HOUR).await;
-    tokio::time::sleep_until(first.life().expires_at.unwrap()).await;
+    crate::clock::sleep_until(first.life().expires_at.unwrap()).await;
     stage.answer(failing(None));
     assert!(matches!(stage.ask(), Asked::Wait(_, None)));
     assert!(stage.get().await.is_err());
@@ -302,7 +302,7 @@ async fn an_expired_token_is_waited_for_and_never_handed_out() {
 async fn the_life_of_a_token_counts_from_before_it_was_asked_for() {
     let stage = Stage::new(Answer::Seconds(600.0));
     stage.script.lines().latency = secs(5);
-    let asked_at = Instant::now();
+    let asked_at = Moment::now();
     let token = stage.get().await.unwrap();
     assert_eq!(token.life().expires_at.unwrap() - asked_at, secs(590));
 }
@@ -321,7 +321,7 @@ async fn a_token_with_a_nonsensical_life_serves_those_who_waited_for_it() {
     let stage = Stage::new(Answer::Clamped);
     stage.script.lines().latency = secs(4);
     let token = stage.get().await.unwrap();
-    assert_ne!(token.freshness(Instant::now()), Freshness::Expired);
+    assert_ne!(token.freshness(Moment::now()), Freshness::Expired);
 }
 
 #[tokio::test(start_paused = true)]
@@ -338,13 +338,13 @@ async fn a_fetch_that_nobody_waits_for_still_lands() {
     let stage = Stage::new(AN_HOUR);
     drop(stage.ask());
     pass(secs(1)).await;
-    assert!(stage.slot.fresh(Instant::now()).is_some());
+    assert!(stage.slot.fresh(Moment::now()).is_some());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_hung_fetch_ends_at_its_limit_and_the_slot_goes_on() {
     let stage = Stage::new(Answer::Hang);
-    let began = Instant::now();
+    let began = Moment::now();
     let error = stage.get().await.unwrap_err();
     assert_eq!(error, FetchError::Timeout { after: LIMIT });
     assert!(began.elapsed() < LIMIT + secs(1));
@@ -365,7 +365,7 @@ async fn a_panicking_fetch_is_a_failure_and_the_slot_recovers() {
 async fn failures_do_not_replace_a_good_token() {
     let (stage, first) = Stage::with_token(AN_HOUR).await;
     stage.answer(failing(None));
-    while Instant::now() < first.life().expires_at.unwrap() {
+    while Moment::now() < first.life().expires_at.unwrap() {
         assert!(Arc::ptr_eq(&stage.get().await.unwrap(), &first));
         pass(secs(1)).await;
     }
@@ -378,12 +378,12 @@ async fn failures_do_not_replace_a_good_token() {
 async fn in_back_off_requests_fail_at_once() {
     let stage = Stage::new(failing(Some(secs(30))));
     assert!(stage.get().await.is_err());
-    let failed_at = Instant::now();
+    let failed_at = Moment::now();
     let Asked::NotNow(backoff) = stage.ask() else {
         panic!("it is too soon");
     };
     assert_eq!(backoff.until(true) - failed_at, secs(30));
-    assert_eq!(Instant::now(), failed_at);
+    assert_eq!(Moment::now(), failed_at);
     assert_eq!(stage.fetches(), 1);
 }
 
@@ -424,10 +424,10 @@ async fn retry_after_is_obeyed_however_much_the_token_is_wanted() {
 #[tokio::test(start_paused = true)]
 async fn there_is_at_most_one_attempt_a_second_for_tokens_that_live_a_second() {
     let stage = Stage::new(Answer::Seconds(1.0));
-    let end = Instant::now() + secs(60);
-    while Instant::now() < end {
+    let end = Moment::now() + secs(60);
+    while Moment::now() < end {
         let token = stage.get().await.unwrap();
-        assert_ne!(token.freshness(Instant::now()), Freshness::Expired);
+        assert_ne!(token.freshness(Moment::now()), Freshness::Expired);
         pass(millis(10)).await;
     }
     assert!((55..=61).contains(&stage.fetches()), "{}", stage.fetches());
@@ -444,7 +444,7 @@ async fn a_token_refused_at_birth_is_renewed_a_second_later_at_the_soonest() {
 #[tokio::test(start_paused = true)]
 async fn an_old_idea_of_now_does_not_bring_attempts_closer() {
     let stage = Stage::new(AN_HOUR);
-    let before = Instant::now();
+    let before = Moment::now();
     pass(millis(700)).await;
     let fetch = |reason| stage.script.fetch(reason);
     stage.slot.force(before, fetch).await.unwrap();
@@ -471,7 +471,7 @@ async fn rejecting_an_old_token_gives_the_newer_one_without_a_fetch() {
         panic!("there is a newer one");
     };
     assert_eq!(newer.generation(), 2);
-    let now = Instant::now();
+    let now = Moment::now();
     assert!(stage.slot.fresh(now).is_some(), "the newer one is not hurt");
     assert_eq!(stage.fetches(), 2);
 }
@@ -557,9 +557,9 @@ async fn if_the_renewal_fails_a_refused_token_is_served_until_it_expires() {
     let (stage, first) = Stage::with_token(AN_HOUR).await;
     stage.answer(failing(None));
     drop(renewing(stage.reject(&first)));
-    while Instant::now() < first.life().expires_at.unwrap() {
+    while Moment::now() < first.life().expires_at.unwrap() {
         let token = stage.get().await;
-        if Instant::now() < first.life().expires_at.unwrap() {
+        if Moment::now() < first.life().expires_at.unwrap() {
             assert!(Arc::ptr_eq(&token.unwrap(), &first));
         }
         pass(secs(5)).await;
@@ -601,13 +601,13 @@ async fn a_changed_secret_ends_the_back_off_of_a_configuration_fault() {
     let stage = Stage::new(refusing());
     assert!(stage.get().await.is_err());
     stage.answer(AN_HOUR);
-    stage.slot.rearm(Instant::now(), || false);
+    stage.slot.rearm(Moment::now(), || false);
     assert!(matches!(stage.ask(), Asked::NotNow(_)));
     stage
         .slot
-        .rearm(Instant::now(), || panic!("looked at twice within a second"));
+        .rearm(Moment::now(), || panic!("looked at twice within a second"));
     pass(secs(1)).await;
-    stage.slot.rearm(Instant::now(), || true);
+    stage.slot.rearm(Moment::now(), || true);
     assert!(stage.get().await.is_ok());
 }
 
@@ -616,7 +616,7 @@ async fn no_secret_is_looked_at_after_another_failure() {
     let stage = Stage::new(failing(Some(secs(60))));
     assert!(stage.get().await.is_err());
     let looked = || panic!("a secret does not cure a 503");
-    stage.slot.rearm(Instant::now(), looked);
+    stage.slot.rearm(Moment::now(), looked);
     assert!(matches!(stage.ask(), Asked::NotNow(_)));
 }
 

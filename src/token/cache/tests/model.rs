@@ -61,7 +61,7 @@ impl Seen {
 
     fn handed_out(&self, token: Arc<Token>) {
         let (tokens, violations) = &mut *self.lock();
-        if token.freshness(Instant::now()) == Freshness::Expired {
+        if token.freshness(Moment::now()) == Freshness::Expired {
             violations.push(format!("{token:?} is expired"));
         }
         tokens.push(token);
@@ -70,7 +70,7 @@ impl Seen {
 
 async fn live(events: Vec<Event>) {
     let (stage, seen) = (Stage::new(AN_HOUR), Seen::default());
-    let end = Instant::now() + 2 * HOUR;
+    let end = Moment::now() + 2 * HOUR;
     let mut generation = 0;
     for event in events.iter().cycle().take(MOST_EVENTS) {
         happen(&stage, &seen, event).await;
@@ -79,7 +79,7 @@ async fn live(events: Vec<Event>) {
         generation = current;
         // Even where the events take no time of their own.
         pass(millis(50)).await;
-        if Instant::now() > end {
+        if Moment::now() > end {
             break;
         }
     }
@@ -114,7 +114,7 @@ async fn happen(stage: &Stage, seen: &Seen, event: &Event) {
             lines.answer = answer.clone();
             lines.latency = *latency;
         }
-        Event::SecretChanges => stage.slot.rearm(Instant::now(), || true),
+        Event::SecretChanges => stage.slot.rearm(Moment::now(), || true),
         Event::Pass(time) => pass(*time).await,
     }
 }
@@ -130,25 +130,25 @@ fn ask(stage: &Stage, seen: &Seen) {
                 }
             });
         }
-        Asked::NotNow(backoff) => assert!(backoff.until(true) > Instant::now()),
+        Asked::NotNow(backoff) => assert!(backoff.until(true) > Moment::now()),
     }
 }
 
 /// The provider is well again, and so is its secret.
 async fn heal(stage: &Stage) {
-    let began = Instant::now();
+    let began = Moment::now();
     {
         let mut lines = stage.script.lines();
         lines.answer = AN_HOUR;
         lines.latency = millis(100);
     }
-    stage.slot.rearm(Instant::now(), || true);
+    stage.slot.rearm(Moment::now(), || true);
     // An attempt that began before, what its failure asks for, and the attempt that succeeds.
     let most = LIMIT + secs(30) + secs(2);
     while stage.get().await.is_err() {
         assert!(began.elapsed() < most, "ill for {:?}", began.elapsed());
         pass(millis(100)).await;
-        stage.slot.rearm(Instant::now(), || true);
+        stage.slot.rearm(Moment::now(), || true);
     }
 }
 
