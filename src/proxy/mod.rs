@@ -43,7 +43,7 @@ use crate::net::inbound::Inbound;
 use crate::net::pool::PoolSettings;
 use crate::provider::Subject;
 use crate::token::Tokens;
-use crate::token::cache::Rejected;
+use crate::token::cache::slot::Rejected;
 use crate::token::life::Token;
 
 /// One per process, shared by the workers. Owns the current plan.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
-use super::cache::{Minted, Rejected, Slot};
+use super::cache::slot::{Minted, Rejected, Slot};
 use super::life::Token;
 use super::{FailedSecrets, TokenError, Tokens};
 use crate::clock::Moment;

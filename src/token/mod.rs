@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use self::cache::{Asked, Fetch, Flight, Minted, Rejected, Slot, Slots};
+use self::cache::slot::{Asked, Fetch, Flight, Minted, Rejected, Slot};
+use self::cache::slots::Slots;
 use self::life::{Freshness, Token};
 use self::mint::{Mint, Parent};
 use crate::clock;

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use super::Tokens;
-use super::cache::Slot;
+use super::cache::slot::Slot;
 use super::life::{Freshness, Life};
 use crate::clock::Moment;
 

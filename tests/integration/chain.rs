@@ -18,7 +18,7 @@ use pillion::metrics::Metrics;
 use pillion::provider::secret::{SecretRef, Secrets};
 use pillion::provider::{FetchError, Input, Subject};
 use pillion::proxy::Plan;
-use pillion::token::cache::Rejected;
+use pillion::token::cache::slot::Rejected;
 use pillion::token::life::{Freshness, Token};
 use pillion::token::{TokenError, Tokens};
 use serde_json::{Value, json};

@@ -3,10 +3,19 @@
 mod family;
 mod model;
 
-use std::future::pending;
+use std::future::{Future, pending};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use super::*;
-use crate::provider::Input;
+use tokio::runtime::Handle;
+
+use super::slot::*;
+use super::slots::Slots;
+use crate::clock::Moment;
+use crate::metrics::FetchReason;
+use crate::provider::secret::Secret;
+use crate::provider::{FetchError, Grant, Input, Lifetime, RefreshGrant, Subject};
+use crate::token::life::{Freshness, Token};
 
 /// A way to fetch that does what it is told, and remembers when it was asked and what for.
 #[derive(Clone)]
