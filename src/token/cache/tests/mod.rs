@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 
 use super::slot::*;
 use super::slots::Slots;
-use crate::clock::Moment;
+use crate::clock::{Moment, paused, sleep_until};
 use crate::metrics::FetchReason;
 use crate::provider::secret::Secret;
 use crate::provider::{FetchError, Grant, Input, Lifetime, RefreshGrant, Subject};
@@ -295,9 +295,18 @@ async fn a_due_token_is_handed_out_at_once_while_the_next_is_fetched() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_token_ages_while_the_machine_sleeps() {
+    let (stage, first) = Stage::with_token(AN_HOUR).await;
+    paused::suspend(HOUR - secs(5));
+    assert_eq!(first.freshness(Moment::now()), Freshness::Expired);
+    assert!(matches!(stage.ask(), Asked::Wait(_, None)));
+    assert_eq!(stage.get().await.unwrap().generation(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_expired_token_is_waited_for_and_never_handed_out() {
     let (stage, first) = Stage::with_token(AN_HOUR).await;
-    crate::clock::sleep_until(first.life().expires_at.unwrap()).await;
+    sleep_until(first.life().expires_at.unwrap()).await;
     stage.answer(failing(None));
     assert!(matches!(stage.ask(), Asked::Wait(_, None)));
     assert!(stage.get().await.is_err());

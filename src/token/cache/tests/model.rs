@@ -1,9 +1,10 @@
-//! Two hours of random life: whatever happens in whatever order, the promises hold.
+//! A day of random life: whatever happens in whatever order, the promises hold.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::clock::paused;
 
 /// One thing that happens.
 #[derive(Clone, Debug)]
@@ -19,6 +20,8 @@ enum Event {
     Provider(Answer, Duration),
     SecretChanges,
     Pass(Duration),
+    /// The machine sleeps.
+    Suspend(Duration),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -31,6 +34,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::SecretChanges),
         4 => (0_u64..1500).prop_map(|ms| Event::Pass(millis(ms))),
         4 => (1_u64..90).prop_map(|seconds| Event::Pass(secs(seconds))),
+        2 => (90_u64..1200).prop_map(|seconds| Event::Pass(secs(seconds))),
+        1 => (1_u64..14_400).prop_map(|seconds| Event::Suspend(secs(seconds))),
     ]
 }
 
@@ -70,7 +75,7 @@ impl Seen {
 
 async fn live(events: Vec<Event>) {
     let (stage, seen) = (Stage::new(AN_HOUR), Seen::default());
-    let end = Moment::now() + 2 * HOUR;
+    let end = Moment::now() + 24 * HOUR;
     let mut generation = 0;
     for event in events.iter().cycle().take(MOST_EVENTS) {
         happen(&stage, &seen, event).await;
@@ -116,6 +121,7 @@ async fn happen(stage: &Stage, seen: &Seen, event: &Event) {
         }
         Event::SecretChanges => stage.slot.rearm(Moment::now(), || true),
         Event::Pass(time) => pass(*time).await,
+        Event::Suspend(time) => paused::suspend(*time),
     }
 }
 
@@ -152,14 +158,14 @@ async fn heal(stage: &Stage) {
     }
 }
 
-/// Where time hardly passes, two hours would be many.
-const MOST_EVENTS: usize = 1000;
+/// Where time hardly passes, a day would be many.
+const MOST_EVENTS: usize = 5000;
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn whatever_happens_within_two_hours_the_promises_hold(events in vec(event(), 1..200)) {
+    fn whatever_happens_within_a_day_the_promises_hold(events in vec(event(), 1..200)) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
