@@ -58,8 +58,23 @@ pub struct Stated<'a> {
     pub token: &'a str,
     /// Whose token it is.
     pub subject: &'a Subject,
-    /// Ours.
+    /// The time, by our clock.
     pub now: SystemTime,
+}
+
+impl Stated<'_> {
+    /// The lifetime of what ends at this second since 1970: by the clock of whoever says so, if the answer has its time.
+    /// By ours if it has none, or one that makes no sense of the end.
+    fn until(&self, end: f64) -> Lifetime {
+        let by = |clock| seconds(end - unix_seconds(clock));
+        let ours = by(self.now);
+        let theirs = self.answer.date().map(by);
+        [theirs, Some(ours)]
+            .into_iter()
+            .flatten()
+            .find(|life| matches!(life, Lifetime::For(_)))
+            .unwrap_or(ours)
+    }
 }
 
 /// The lifetime that the first usable place states.
@@ -83,19 +98,18 @@ const UNKNOWN: Duration = Duration::from_mins(5);
 impl Expiry {
     fn read(&self, from: &Stated<'_>) -> Option<Lifetime> {
         match self {
-            Self::Json(pointer, unit) => unit.read(pointer.first(from.document?)?, from.now),
+            Self::Json(pointer, unit) => unit.read(pointer.first(from.document?)?, from),
             Self::Header(name, unit) => {
                 let value = from.answer.headers.get(name)?.to_str().ok()?;
-                unit.read(&Value::from(value), from.now)
+                unit.read(&Value::from(value), from)
             }
             Self::Jwt { strip_prefix } => {
                 let token = behind_prefix(from.token, strip_prefix.as_deref());
-                let left = jwt_expiry(token)? - unix_seconds(from.now);
-                Some(seconds(left))
+                jwt_expiry(token).map(|end| from.until(end))
             }
             Self::Input(index, unit) => {
                 let value = Value::from(from.subject.input(*index));
-                unit.read(&value, from.now)
+                unit.read(&value, from)
             }
             Self::After(after) => Some(Lifetime::For(*after)),
         }
@@ -114,9 +128,8 @@ fn behind_prefix<'a>(token: &'a str, end: Option<&str>) -> &'a str {
 
 impl Unit {
     /// The lifetime that a value states. None for what is no number, or no date.
-    #[must_use]
-    pub fn read(self, value: &Value, now: SystemTime) -> Option<Lifetime> {
-        let left = match self {
+    fn read(self, value: &Value, from: &Stated<'_>) -> Option<Lifetime> {
+        Some(match self {
             Self::Rfc3339 => {
                 let end = OffsetDateTime::parse(value.as_str()?.trim(), &Rfc3339).ok()?;
                 #[expect(
@@ -124,15 +137,14 @@ impl Unit {
                     reason = "a date is far from where it begins"
                 )]
                 let end = end.unix_timestamp() as f64 + f64::from(end.nanosecond()) / 1e9;
-                end - unix_seconds(now)
+                from.until(end)
             }
-            Self::Seconds => number(value)?,
-            Self::Minutes => number(value)? * 60.0,
-            Self::Milliseconds => number(value)? / 1000.0,
-            Self::Epoch => number(value)? - unix_seconds(now),
-            Self::EpochMilliseconds => number(value)? / 1000.0 - unix_seconds(now),
-        };
-        Some(seconds(left))
+            Self::Seconds => seconds(number(value)?),
+            Self::Minutes => seconds(number(value)? * 60.0),
+            Self::Milliseconds => seconds(number(value)? / 1000.0),
+            Self::Epoch => from.until(number(value)?),
+            Self::EpochMilliseconds => from.until(number(value)? / 1000.0),
+        })
     }
 }
 
@@ -152,7 +164,19 @@ mod tests {
     const NOW: u64 = 1_767_225_600; // 2026-01-01T00:00:00Z
 
     fn at(places: &[Expiry], document: &Value, token: &str) -> Option<Lifetime> {
+        told_at(None, places, document, token)
+    }
+
+    fn told_at(
+        date: Option<&str>,
+        places: &[Expiry],
+        document: &Value,
+        token: &str,
+    ) -> Option<Lifetime> {
         let mut headers = HeaderMap::new();
+        if let Some(date) = date {
+            headers.insert("date", HeaderValue::from_str(date).unwrap());
+        }
         headers.insert("x-expires", HeaderValue::from_static("120"));
         let answer = Answer {
             status: StatusCode::OK,
@@ -209,6 +233,21 @@ mod tests {
             "t",
         );
         assert_eq!(over, Some(Lifetime::Clamped(Duration::from_secs(1))));
+    }
+
+    #[test]
+    fn an_end_is_by_the_clock_of_whoever_says_so_unless_that_makes_no_sense() {
+        let ends = json!({ "e": "2026-01-01T00:10:00Z" });
+        for (date, life) in [
+            ("Thu, 01 Jan 2026 00:04:00 GMT", secs(360)),
+            ("Wed, 31 Dec 2025 23:10:00 GMT", secs(3600)),
+            ("Thu, 01 Jan 2026 01:00:00 GMT", secs(600)),
+            ("Thu, 01 Jan 1970 00:00:00 GMT", secs(600)),
+            ("yesterday", secs(600)),
+        ] {
+            let read = told_at(Some(date), &json(Unit::Rfc3339), &ends, "t");
+            assert_eq!(read, life, "{date}");
+        }
     }
 
     #[test]

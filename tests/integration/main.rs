@@ -12,6 +12,7 @@ mod answers;
 mod assertions;
 mod chain;
 mod check;
+mod clocks;
 mod demo;
 mod examples;
 mod examples_run;

@@ -32,13 +32,18 @@ pub(crate) struct Process {
 impl Process {
     /// Starts it with the stage's configuration, and these lines under `[listen]`.
     pub(crate) async fn start(stage: &Stage, listen: &str) -> Self {
+        Self::start_as(pillion(), stage, listen).await
+    }
+
+    /// The same, with an environment of its own.
+    pub(crate) async fn start_as(mut pillion: Command, stage: &Stage, listen: &str) -> Self {
         let directory = Directory::new();
         let config = format!(
             "[admin]\naddress = \"127.0.0.1:0\"\n[listen]\naddress = \"127.0.0.1:0\"\n{listen}\n{}",
             stage.config
         );
         let path = directory.write("proxy.toml", &config);
-        let mut child = pillion()
+        let mut child = pillion
             .arg("--config")
             .arg(path)
             .stderr(Stdio::piped())
