@@ -52,7 +52,7 @@
 //! | [`proxy`] | the request |
 //! | [`token`] | the token: its [life](token::life), its [cache](token::cache), its [failures](token::backoff) |
 //! | [`provider`] | where tokens come from, from [a request](provider::request) to [what its answer says](provider::reading), and [where secrets are](provider::secret) |
-//! | [`net`] | sockets, TLS, pools, workers |
+//! | [`net`] | sockets, TLS, tunnels, pools, workers |
 //! | [`metrics`] | every metric: name, help, labels |
 //!
 //! # What must never be

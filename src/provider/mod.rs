@@ -6,6 +6,7 @@
 pub mod assertion;
 pub mod claim;
 pub mod client_auth;
+pub mod egress;
 pub mod exchange;
 pub mod expiry;
 pub mod extract;

@@ -208,6 +208,7 @@ fn client_at(address: SocketAddr, place: &Place) -> Arc<Tokens> {
         port: address.port(),
         tls: None,
         resolved: None,
+        egress_proxy: None,
         allow_plaintext: false,
         connect_timeout: Duration::from_secs(10),
     });

@@ -13,6 +13,7 @@ mod assertions;
 mod chain;
 mod check;
 mod demo;
+mod egress;
 mod examples;
 mod examples_run;
 mod four_systems;

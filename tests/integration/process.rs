@@ -233,18 +233,27 @@ async fn a_scope_that_the_token_lacks_is_logged_once_with_where_to_add_it() {
 }
 
 /// The program, running beside the fakes of a stage. Dropping it kills it.
-struct Process {
+pub(crate) struct Process {
     child: Child,
     lines: UnboundedReceiver<String>,
     directory: Directory,
     config: String,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     admin: SocketAddr,
 }
 
 impl Process {
     /// Starts it with the stage's configuration, and these lines under `[listen]`.
     async fn start(stage: &Stage, listen: &str) -> Self {
+        Self::start_in(&[], stage, listen).await
+    }
+
+    /// The same, with these variables in its environment.
+    pub(crate) async fn start_in(
+        environment: &[(&str, &str)],
+        stage: &Stage,
+        listen: &str,
+    ) -> Self {
         let directory = Directory::new();
         let config = format!(
             "[admin]\naddress = \"127.0.0.1:0\"\n[listen]\naddress = \"127.0.0.1:0\"\n{listen}\n{}",
@@ -252,6 +261,7 @@ impl Process {
         );
         let path = directory.write("proxy.toml", &config);
         let mut child = pillion()
+            .envs(environment.iter().copied())
             .arg("--config")
             .arg(path)
             .stderr(Stdio::piped())
@@ -277,7 +287,7 @@ impl Process {
         }
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let kill = format!("kill -{name} {}", self.child.id());
         assert!(
             Command::new("sh")
@@ -294,7 +304,7 @@ impl Process {
     }
 
     /// What is left of its log when it has ended.
-    async fn rest(&mut self) -> String {
+    pub(crate) async fn rest(&mut self) -> String {
         let mut rest = String::new();
         while let Some(line) = within(self.lines.recv()).await {
             rest.push_str(&line);

@@ -7,6 +7,7 @@ use toml::de::DeValue;
 
 use super::assertion::AssertionFile;
 use super::client_auth::{self, ClientAuth, Method};
+use super::egress::{EgressFile, egress_proxy};
 use super::fields::fields;
 use super::grant::{self, GrantFile};
 use super::graphql::graphql;
@@ -99,6 +100,8 @@ pub struct OAuth2File {
     pub max_entries: usize,
     /// How to connect to the token endpoint.
     pub tls: Option<TlsFile>,
+    /// Which way, in place of the file's.
+    pub egress_proxy: Option<EgressFile>,
     /// The token endpoint may be `http://`.
     pub allow_plaintext: bool,
 }
@@ -268,6 +271,7 @@ fn oauth2(mut table: Table<'_>, report: &mut Report) -> Option<OAuth2File> {
                 .hint("add `tls = { cert = \"/run/secrets/client.pem\", key = \"/run/secrets/client.key\" }`"),
         );
     }
+    let egress_proxy = table.read("egress_proxy", report, egress_proxy);
     let allow_plaintext = table.read("allow_plaintext", report, boolean);
     table.refuse("after", report, |span| {
         Diagnostic::error("`after` is part of `expiry`", span)
@@ -294,6 +298,7 @@ fn oauth2(mut table: Table<'_>, report: &mut Report) -> Option<OAuth2File> {
         token_wait: value_or(token_wait, Duration::from_secs(10)),
         max_entries: value_or(max_entries, 10_000),
         tls: tls.map(|tls| tls.value),
+        egress_proxy: egress_proxy.map(|it| it.value),
         allow_plaintext: value_or(allow_plaintext, false),
     })
 }
