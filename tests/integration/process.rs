@@ -233,18 +233,18 @@ async fn a_scope_that_the_token_lacks_is_logged_once_with_where_to_add_it() {
 }
 
 /// The program, running beside the fakes of a stage. Dropping it kills it.
-struct Process {
-    child: Child,
+pub(crate) struct Process {
+    pub(crate) child: Child,
     lines: UnboundedReceiver<String>,
     directory: Directory,
     config: String,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     admin: SocketAddr,
 }
 
 impl Process {
     /// Starts it with the stage's configuration, and these lines under `[listen]`.
-    async fn start(stage: &Stage, listen: &str) -> Self {
+    pub(crate) async fn start(stage: &Stage, listen: &str) -> Self {
         let directory = Directory::new();
         let config = format!(
             "[admin]\naddress = \"127.0.0.1:0\"\n[listen]\naddress = \"127.0.0.1:0\"\n{listen}\n{}",
