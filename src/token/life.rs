@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use http::HeaderValue;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -55,8 +56,9 @@ impl Token {
         reason: FetchReason,
         life: Life,
     ) -> Result<Self, FetchError> {
-        let bearer = Zeroizing::new(format!("Bearer {}", secret.reveal()));
-        let mut bearer = HeaderValue::from_str(&bearer)
+        let bearer = Zeroizing::new(["Bearer ", secret.reveal()].concat());
+        // The text itself and no copy of it: what the last clone leaves behind is zeroed, too.
+        let mut bearer = HeaderValue::from_maybe_shared(Bytes::from_owner(bearer))
             .map_err(|_| FetchError::malformed("the token cannot be a header"))?;
         bearer.set_sensitive(true);
         Ok(Self {

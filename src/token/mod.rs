@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::cache::{Asked, Fetch, Flight, Minted, Rejected, Slot, Slots};
@@ -28,7 +29,9 @@ use crate::provider::{FetchError, Provider, Subject};
 pub struct Tokens {
     provider: Arc<Provider>,
     parent: Option<Arc<Parent>>,
-    slots: Slots,
+    slots: Arc<Slots>,
+    /// Ends with these tokens.
+    _sweeping: JoinSet<()>,
     runtime: Handle,
     metrics: ProviderMetrics,
     failed_secrets: Arc<FailedSecrets>,
@@ -73,9 +76,16 @@ impl Tokens {
         runtime: Handle,
         metrics: &Metrics,
     ) -> Arc<Self> {
+        let slots = Arc::new(Slots::new(provider.policy.max_entries));
+        let sweeping = if provider.inputs.is_empty() {
+            JoinSet::new()
+        } else {
+            slots.keep_swept(provider.policy.max_idle, &runtime)
+        };
         Arc::new(Self {
             parent: parent.map(|tokens| Arc::new(Parent::new(tokens, &provider.inputs))),
-            slots: Slots::new(provider.policy.max_entries),
+            slots,
+            _sweeping: sweeping,
             metrics: metrics.provider(&provider.name),
             provider: Arc::new(provider),
             runtime,
@@ -121,11 +131,11 @@ impl Tokens {
             }
             return self.get_slowly(self.slots.own(), subject, now).await;
         }
-        let slot = self.slots.of(subject);
-        match slot.fresh(now) {
-            Some(token) => Ok(token),
-            None => self.get_slowly(&slot, subject, now).await,
+        if let Some(token) = self.slots.fresh(subject, now) {
+            return Ok(token);
         }
+        let (slot, now) = self.place(subject, now).await?;
+        self.get_slowly(&slot, subject, now).await
     }
 
     async fn get_slowly(
@@ -189,7 +199,9 @@ impl Tokens {
         if refused.is_single_use() {
             return Rejected::NotNow;
         }
-        let slot = self.slot(subject);
+        let Some(slot) = self.slot(subject, now) else {
+            return Rejected::NotNow;
+        };
         self.rearm(&slot, now);
         slot.reject(refused, now, |reason| self.fetch(&slot, subject, reason))
     }
@@ -210,7 +222,8 @@ impl Tokens {
             let parent = token.parent();
             parent.is_some_and(|parent| parent.secret() == made_from.secret())
         };
-        match self.slot(subject).current().filter(same_parent) {
+        let slot = self.slot(subject, now);
+        match slot.and_then(|slot| slot.current()).filter(same_parent) {
             Some(current) => self.reject(subject, &current, now),
             None => self.reject(subject, refused, now),
         }
@@ -223,7 +236,8 @@ impl Tokens {
         flight: Flight,
         refused: &Token,
     ) -> Option<Arc<Token>> {
-        let token = self.wait(&self.slot(subject), flight).await.ok()?;
+        let (slot, _) = self.place(subject, Instant::now()).await.ok()?;
+        let token = self.wait(&slot, flight).await.ok()?;
         (token.secret() != refused.secret()).then_some(token)
     }
 
@@ -233,7 +247,7 @@ impl Tokens {
     ///
     /// When none comes in time.
     pub async fn force(&self, subject: &Subject, now: Instant) -> Result<Arc<Token>, TokenError> {
-        let slot = self.slot(subject);
+        let (slot, now) = self.place(subject, now).await?;
         let flight = slot.force(now, |reason| self.fetch(&slot, subject, reason));
         self.wait(&slot, flight).await
     }
@@ -245,7 +259,7 @@ impl Tokens {
     ///
     /// When none comes in time.
     pub async fn replace(&self, subject: &Subject, now: Instant) -> Result<Arc<Token>, TokenError> {
-        let slot = self.slot(subject);
+        let (slot, now) = self.place(subject, now).await?;
         self.rearm(&slot, now);
         match slot.backoff() {
             Some(backoff) if now < backoff.until(true) => Err(TokenError::BackingOff {
@@ -306,11 +320,31 @@ impl Tokens {
         }
     }
 
-    fn slot(&self, subject: &Subject) -> Arc<Slot> {
+    fn slot(&self, subject: &Subject, now: Instant) -> Option<Arc<Slot>> {
         if self.provider.inputs.is_empty() {
-            Arc::clone(self.slots.own())
+            Some(Arc::clone(self.slots.own()))
         } else {
-            self.slots.of(subject)
+            self.slots.of(subject, now)
+        }
+    }
+
+    /// The subject's slot, and when it was found: at `now`, unless other subjects have to keep all places for a while.
+    async fn place(
+        &self,
+        subject: &Subject,
+        now: Instant,
+    ) -> Result<(Arc<Slot>, Instant), TokenError> {
+        let token_wait = self.provider.policy.token_wait;
+        let (deadline, mut now) = (now + token_wait, now);
+        loop {
+            if let Some(slot) = self.slot(subject, now) {
+                return Ok((slot, now));
+            }
+            if now >= deadline {
+                return Err(TokenError::Waited(token_wait));
+            }
+            tokio::time::sleep_until(deadline.min(now + cache::FULL_LOOK)).await;
+            now = Instant::now();
         }
     }
 

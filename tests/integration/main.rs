@@ -25,6 +25,7 @@ mod reload;
 mod request;
 mod several_tokens;
 mod stage;
+mod subjects;
 mod tokens;
 mod unauthorized;
 mod unauthorized_rules;

@@ -234,7 +234,7 @@ async fn a_scope_that_the_token_lacks_is_logged_once_with_where_to_add_it() {
 
 /// The program, running beside the fakes of a stage. Dropping it kills it.
 pub(crate) struct Process {
-    child: Child,
+    pub(crate) child: Child,
     lines: UnboundedReceiver<String>,
     directory: Directory,
     config: String,
@@ -244,7 +244,7 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts it with the stage's configuration, and these lines under `[listen]`.
-    async fn start(stage: &Stage, listen: &str) -> Self {
+    pub(crate) async fn start(stage: &Stage, listen: &str) -> Self {
         Self::start_in(&[], stage, listen).await
     }
 

@@ -500,6 +500,7 @@ fn policy(file: &ProviderFile, limits: &LimitsFile) -> Policy {
         token_wait: Duration::from_secs(10),
         max_waiters: limits.waiters,
         max_entries: 1,
+        max_idle: Duration::from_hours(1),
         max_lifetime: None,
         warm: file.warm,
         within_parent: false,
@@ -508,12 +509,14 @@ fn policy(file: &ProviderFile, limits: &LimitsFile) -> Policy {
         SourceFile::Static(_) => defaults,
         SourceFile::Jwt(source) => Policy {
             max_entries: source.max_entries,
+            max_idle: source.max_idle,
             ..defaults
         },
         SourceFile::Http(source) | SourceFile::GraphQl(source) => Policy {
             timeout: source.timeout,
             token_wait: source.token_wait,
             max_entries: source.max_entries,
+            max_idle: source.max_idle,
             max_lifetime: source.max_lifetime,
             within_parent: source.within_parent,
             ..defaults
@@ -522,6 +525,7 @@ fn policy(file: &ProviderFile, limits: &LimitsFile) -> Policy {
             timeout: source.timeout,
             token_wait: source.token_wait,
             max_entries: source.max_entries,
+            max_idle: source.max_idle,
             max_lifetime: source.max_lifetime,
             ..defaults
         },

@@ -54,6 +54,8 @@ pub struct HttpFile {
     pub token_wait: Duration,
     /// Tokens kept, at most.
     pub max_entries: usize,
+    /// How long an unused one is kept.
+    pub max_idle: Duration,
     /// How to connect.
     pub tls: Option<TlsFile>,
     /// Which way, in place of the file's.
@@ -165,6 +167,7 @@ pub(super) fn exchange(
     let timeout = table.read("timeout", report, some_time);
     let token_wait = table.read("token_wait", report, some_time);
     let max_entries = table.read("max_entries", report, count);
+    let max_idle = table.read("max_idle", report, some_time);
     let tls = table.read("tls", report, tls);
     let egress_proxy = table.read("egress_proxy", report, egress_proxy);
     let allow_plaintext = table.read("allow_plaintext", report, boolean);
@@ -192,6 +195,7 @@ pub(super) fn exchange(
         timeout: value_or(timeout, Duration::from_secs(10)),
         token_wait: value_or(token_wait, Duration::from_secs(10)),
         max_entries: value_or(max_entries, 10_000),
+        max_idle: value_or(max_idle, Duration::from_hours(1)),
         tls: tls.map(|tls| tls.value),
         egress_proxy: egress_proxy.map(|it| it.value),
         allow_plaintext: value_or(allow_plaintext, false),

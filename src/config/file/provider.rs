@@ -98,6 +98,8 @@ pub struct OAuth2File {
     pub token_wait: Duration,
     /// Tokens kept, at most.
     pub max_entries: usize,
+    /// How long an unused one is kept.
+    pub max_idle: Duration,
     /// How to connect to the token endpoint.
     pub tls: Option<TlsFile>,
     /// Which way, in place of the file's.
@@ -261,6 +263,7 @@ fn oauth2(mut table: Table<'_>, report: &mut Report) -> Option<OAuth2File> {
     let timeout = table.read("timeout", report, some_time);
     let token_wait = table.read("token_wait", report, some_time);
     let max_entries = table.read("max_entries", report, count);
+    let max_idle = table.read("max_idle", report, some_time);
     let has_tls = table.has("tls");
     let tls = table.read("tls", report, tls);
     let shows_certificate = tls.as_ref().map_or(has_tls, |tls| tls.client.is_some());
@@ -297,6 +300,7 @@ fn oauth2(mut table: Table<'_>, report: &mut Report) -> Option<OAuth2File> {
         timeout: value_or(timeout, Duration::from_secs(10)),
         token_wait: value_or(token_wait, Duration::from_secs(10)),
         max_entries: value_or(max_entries, 10_000),
+        max_idle: value_or(max_idle, Duration::from_hours(1)),
         tls: tls.map(|tls| tls.value),
         egress_proxy: egress_proxy.map(|it| it.value),
         allow_plaintext: value_or(allow_plaintext, false),

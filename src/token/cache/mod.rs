@@ -9,26 +9,28 @@
 //! * *one use*: a token of one use is given to one request, and never kept;
 //! * *generations*: only the token that was refused is replaced, and an upstream that refuses everything is not believed.
 
+mod slots;
+
 use std::future::Future;
-use std::num::NonZeroUsize;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwapOption;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
-use lru::LruCache;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+pub(super) use self::slots::FULL_LOOK;
+pub use self::slots::Slots;
 use super::backoff::{Backoff, FLOOR};
 use super::life::{Freshness, Life, Token};
 use crate::metrics::FetchReason;
 use crate::provider::secret::Secret;
-use crate::provider::{FetchError, Grant, Lifetime, RefreshGrant, Subject};
+use crate::provider::{FetchError, Grant, Lifetime, RefreshGrant};
 
 /// A fetch under way. Clones wait for the same one.
 pub type Flight = Shared<BoxFuture<'static, Result<Arc<Token>, FetchError>>>;
@@ -41,6 +43,8 @@ pub struct Slot {
     waiting: AtomicUsize,
     /// The last token was good for one use only, so the next will be, too.
     single_use: AtomicBool,
+    /// When it was last used, in milliseconds of its [`Slots`].
+    used: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -343,6 +347,29 @@ impl Slot {
         self.lock().backoff.clone()
     }
 
+    // A store a millisecond at the most: a line that every worker reads stays in every cache.
+    fn used_at(&self, stamp: u64) {
+        if self.last_use() < stamp {
+            self.used.store(stamp, Ordering::Relaxed);
+        }
+    }
+
+    fn last_use(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Whether its last attempt began so recently that the next would be too soon.
+    fn has_just_tried(&self, now: Instant) -> bool {
+        let last = self.lock().attempted_at;
+        last.is_some_and(|last| now < last + FLOOR)
+    }
+
+    /// Drops what is secret in it.
+    fn clear(&self) {
+        self.current.store(None);
+        self.lock().refresh = None;
+    }
+
     fn launch<F>(
         self: &Arc<Self>,
         state: &mut State,
@@ -491,59 +518,6 @@ pub struct Waiting<'a>(&'a AtomicUsize);
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// The slots of one provider: its own, or one for each subject, of which the one unused for longest makes room.
-#[derive(Debug)]
-pub struct Slots {
-    own: Arc<Slot>,
-    subjects: Mutex<LruCache<Subject, Arc<Slot>>>,
-}
-
-impl Slots {
-    /// Slots for at most `capacity` subjects.
-    #[must_use]
-    pub fn new(capacity: usize) -> Self {
-        Self {
-            own: Arc::default(),
-            subjects: Mutex::new(LruCache::new(
-                NonZeroUsize::new(capacity).unwrap_or(NonZeroUsize::MIN),
-            )),
-        }
-    }
-
-    /// The slot of the process itself.
-    #[must_use]
-    pub const fn own(&self) -> &Arc<Slot> {
-        &self.own
-    }
-
-    /// The slot of this subject, made if there is none.
-    #[must_use]
-    pub fn of(&self, subject: &Subject) -> Arc<Slot> {
-        let mut subjects = self.lock();
-        if let Some(slot) = subjects.get(subject) {
-            return Arc::clone(slot);
-        }
-        let slot = Arc::<Slot>::default();
-        subjects.put(subject.clone(), Arc::clone(&slot));
-        slot
-    }
-
-    /// Every slot of a subject, without counting as use.
-    #[must_use]
-    pub fn subjects(&self) -> Vec<(Subject, Arc<Slot>)> {
-        let subjects = self.lock();
-        subjects
-            .iter()
-            .map(|(subject, slot)| (subject.clone(), Arc::clone(slot)))
-            .collect()
-    }
-
-    // A std mutex: held for a look-up, by requests of providers that have inputs.
-    fn lock(&self) -> MutexGuard<'_, LruCache<Subject, Arc<Slot>>> {
-        self.subjects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
