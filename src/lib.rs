@@ -23,9 +23,8 @@
 //!    ([`net::inbound`]); [`proxy::framing`] and [`proxy::caller`] refuse what could be read in two ways, and web pages.
 //! 2. **route**: [`proxy::target`] refuses paths that could mean another path; the first match of [`proxy::route`] it is.
 //! 3. **inputs**: [`proxy::inputs`] reads what the provider wants to know, and makes the *subject* of it.
-//! 4. **token**: [`token::Tokens::get`]. A fresh one takes no lock (of a
-//!    provider with inputs, one for finding its slot); else one fetch, shared by all who wait
-//!    ([`token::cache`]), by the [`provider`].
+//! 4. **token**: [`token::Tokens::get`]. A fresh one takes no lock, whoever's it is ([`token::cache::Slots`]); else one
+//!    fetch, shared by all who wait ([`token::cache`]), by the [`provider`].
 //!    A route that hands out answers here: [`proxy::hand_out`].
 //! 5. **headers**: [`proxy::attach`] removes what is not for the upstream, and sets what the route says, once.
 //! 6. **upstream**: [`proxy::upstream`] sends, on a connection of [`net::pool`]; [`proxy::replay`] keeps a small body.
@@ -52,7 +51,7 @@
 //! | [`proxy`] | the request |
 //! | [`token`] | the token: its [life](token::life), its [cache](token::cache), its [failures](token::backoff) |
 //! | [`provider`] | where tokens come from, from [a request](provider::request) to [what its answer says](provider::reading), and [where secrets are](provider::secret) |
-//! | [`net`] | sockets, TLS, pools, workers |
+//! | [`net`] | sockets, TLS, tunnels, pools, workers |
 //! | [`metrics`] | every metric: name, help, labels |
 //!
 //! # What must never be

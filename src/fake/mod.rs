@@ -13,6 +13,7 @@
 //!   ask for assertions.
 //! * [`IdentityProvider`] and [`Upstream`]: the same for tests, without the habits of one company.
 //!   The first is a [`TokenEndpoint`] with a server.
+//! * [`EgressProxy`]: what stands between a network and all of them; it can be an [`Obstacle`].
 //! * [`Faults`]: what an endpoint shall do wrong, and when. [`Received`]: what it was sent.
 //! * [`Server`]: the sockets below all of them; it counts, and it can disappear and come back.
 //!
@@ -24,6 +25,7 @@ mod bearer;
 mod clock;
 mod concierge;
 mod digest;
+mod egress_proxy;
 mod faults;
 mod forage;
 mod highnote;
@@ -46,6 +48,7 @@ use std::net::SocketAddr;
 pub use self::answer::{Answer, AnswerBody};
 pub use self::authority::{Authority, ClientCertificate};
 pub use self::concierge::Concierge;
+pub use self::egress_proxy::{EgressProxy, Obstacle};
 pub use self::faults::{Fault, Faults};
 pub use self::forage::Forage;
 pub use self::highnote::{Highnote, Usage};

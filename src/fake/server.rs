@@ -59,14 +59,43 @@ impl Server {
     /// # Errors
     ///
     /// If no socket can be opened.
-    #[expect(
-        clippy::unused_async,
-        reason = "a socket can only be opened on a runtime; an async function is always on one"
-    )]
     pub async fn start<H, F>(tls: Option<Arc<ServerConfig>>, handler: H) -> Result<Self, FakeError>
     where
         H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
         F: Future<Output = Result<Answer, HangUp>> + Send + 'static,
+    {
+        let tls = tls.map(TlsAcceptor::from);
+        let handler = Arc::new(handler);
+        Self::talking(move |stream, requests| {
+            let (tls, handler) = (tls.clone(), Arc::clone(&handler));
+            async move {
+                // However it ends, there is nobody to tell.
+                let _ended = match tls {
+                    None => speak(stream, &*handler, &requests).await,
+                    Some(acceptor) => match acceptor.accept(stream).await {
+                        Ok(stream) => speak(stream, &*handler, &requests).await,
+                        Err(_) => return,
+                    },
+                };
+            }
+        })
+        .await
+    }
+
+    /// Starts a server each of whose connections is in the hands of `talk`, which counts its
+    /// requests.
+    ///
+    /// # Errors
+    ///
+    /// If no socket can be opened.
+    #[expect(
+        clippy::unused_async,
+        reason = "a socket can only be opened on a runtime; an async function is always on one"
+    )]
+    pub(super) async fn talking<T, F>(talk: T) -> Result<Self, FakeError>
+    where
+        T: Fn(TcpStream, Requests) -> F + Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
     {
         let listener =
             listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).map_err(FakeError::Listen)?;
@@ -75,8 +104,7 @@ impl Server {
         let (orders, received) = mpsc::unbounded_channel();
         let host = Host {
             address,
-            tls: tls.map(TlsAcceptor::from),
-            handler: Arc::new(handler),
+            talk,
             counts: Arc::clone(&counts),
         };
         let accepting = tokio::spawn(host.run(listener, received));
@@ -156,17 +184,16 @@ impl Drop for Server {
 }
 
 /// What the accepting task owns.
-struct Host<H> {
+struct Host<T> {
     address: SocketAddr,
-    tls: Option<TlsAcceptor>,
-    handler: Arc<H>,
+    talk: T,
     counts: Arc<Counts>,
 }
 
-impl<H, F> Host<H>
+impl<T, F> Host<T>
 where
-    H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
-    F: Future<Output = Result<Answer, HangUp>> + Send + 'static,
+    T: Fn(TcpStream, Requests) -> F + Send + Sync + 'static,
+    F: Future<Output = ()> + Send + 'static,
 {
     async fn run(
         self,
@@ -207,20 +234,25 @@ where
         Ok(())
     }
 
-    /// One connection, from the handshake to its end. However it ends, there is nobody to tell.
+    /// One connection, from its beginning to its end.
     fn serve(&self, stream: TcpStream) -> impl Future<Output = ()> + Send + 'static {
         self.counts.connections.fetch_add(1, Ordering::Relaxed);
         let open = Open::new(Arc::clone(&self.counts));
-        let (tls, handler) = (self.tls.clone(), Arc::clone(&self.handler));
+        let talk = (self.talk)(stream, Requests(Arc::clone(&self.counts)));
         async move {
-            let _ended = match tls {
-                None => speak(stream, &*handler, &open).await,
-                Some(acceptor) => match acceptor.accept(stream).await {
-                    Ok(stream) => speak(stream, &*handler, &open).await,
-                    Err(_) => return,
-                },
-            };
+            talk.await;
+            drop(open);
         }
+    }
+}
+
+/// Counts requests.
+pub(super) struct Requests(Arc<Counts>);
+
+impl Requests {
+    /// The head of one more is complete.
+    pub(super) fn count(&self) {
+        self.0.requests.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -240,14 +272,14 @@ impl Drop for Open {
     }
 }
 
-async fn speak<S, H, F>(stream: S, handler: &H, open: &Open) -> Result<(), hyper::Error>
+async fn speak<S, H, F>(stream: S, handler: &H, requests: &Requests) -> Result<(), hyper::Error>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
     H: Fn(Request<Incoming>) -> F,
     F: Future<Output = Result<Answer, HangUp>>,
 {
     let service = service_fn(|request| {
-        open.0.requests.fetch_add(1, Ordering::Relaxed);
+        requests.count();
         handler(request)
     });
     http1::Builder::new()

@@ -1,5 +1,6 @@
-//! Opens connections: resolve, connect, handshake, all within one time limit.
+//! Opens connections: resolve, connect, tunnel, handshake, all within one time limit.
 
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -8,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Uri;
+use http::uri::Authority;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
@@ -18,11 +20,16 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower_service::Service as _;
 
+use super::tunnel::{self, EgressProxy, TunnelError};
+
 /// Where connections go, and how. Immutable.
 #[derive(Debug)]
 pub struct Endpoint {
     settings: EndpointSettings,
+    /// Where the TCP connection goes: to the egress proxy, if there is one.
     dial: Uri,
+    /// What the egress proxy is asked for.
+    target: Uri,
     name: Option<ServerName<'static>>,
 }
 
@@ -39,6 +46,8 @@ pub struct EndpointSettings {
     pub tls: Option<Arc<ClientConfig>>,
     /// Connect here instead of resolving `host` (curl's `--resolve`).
     pub resolved: Option<SocketAddr>,
+    /// Connect through this proxy, which resolves `host`; directly if absent.
+    pub egress_proxy: Option<EgressProxy>,
     /// Without TLS, whether the other side may be elsewhere than on this machine.
     pub allow_plaintext: bool,
     /// Time for everything until the first byte can be sent.
@@ -52,12 +61,13 @@ impl Endpoint {
     ///
     /// When `host` is neither a host name nor an address.
     pub fn new(settings: EndpointSettings) -> Result<Self, BadHost> {
-        let address = match settings.resolved {
-            Some(address) => address.to_string(),
-            None if settings.host.contains(':') => {
-                format!("[{}]:{}", settings.host, settings.port)
-            }
-            None => format!("{}:{}", settings.host, settings.port),
+        let target = match settings.resolved {
+            Some(address) => authority(&address.ip().to_string(), address.port()),
+            None => authority(&settings.host, settings.port),
+        }?;
+        let next = match &settings.egress_proxy {
+            Some(proxy) => authority(&proxy.host, proxy.port)?,
+            None => target.clone(),
         };
         let name = match settings.tls {
             None => None,
@@ -68,13 +78,14 @@ impl Endpoint {
         };
         let dial = Uri::builder()
             .scheme("http")
-            .authority(address)
+            .authority(next.clone())
             .path_and_query("/")
             .build()
-            .map_err(|_| BadHost(settings.host.clone()))?;
+            .map_err(|_| BadHost(next.to_string()))?;
         Ok(Self {
             settings,
             dial,
+            target: target.into(),
             name,
         })
     }
@@ -98,16 +109,14 @@ impl Endpoint {
     }
 
     async fn open(&self) -> Result<Transport, ConnectError> {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        let tcp = connector
-            .call(self.dial.clone())
-            .await
-            .map_err(|error| ConnectError::Unreachable(Arc::new(error)))?
-            .into_inner();
+        let tcp = match &self.settings.egress_proxy {
+            Some(proxy) => self.open_through(proxy).await?,
+            None => self.dial().await.map_err(ConnectError::Unreachable)?,
+        };
         let (Some(config), Some(name)) = (&self.settings.tls, &self.name) else {
             // Resolved now, so checked now: a name that the file calls harmless may point anywhere.
-            let here = tcp.peer_addr().is_ok_and(|peer| peer.ip().is_loopback());
+            let here = self.settings.egress_proxy.is_none()
+                && tcp.peer_addr().is_ok_and(|peer| peer.ip().is_loopback());
             if !here && !self.settings.allow_plaintext {
                 return Err(ConnectError::Plaintext);
             }
@@ -119,6 +128,29 @@ impl Endpoint {
             .map_err(|error| ConnectError::Tls(Arc::new(error)))?;
         Ok(Transport::Tls(Box::new(TokioIo::new(tls))))
     }
+
+    async fn open_through(&self, proxy: &EgressProxy) -> Result<TcpStream, TunnelError> {
+        let tcp = self.dial().await.map_err(TunnelError::Unreachable)?;
+        tunnel::open(proxy, tcp, &self.target).await
+    }
+
+    async fn dial(&self) -> Result<TcpStream, Arc<dyn Error + Send + Sync>> {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        match connector.call(self.dial.clone()).await {
+            Ok(tcp) => Ok(tcp.into_inner()),
+            Err(error) => Err(Arc::new(error)),
+        }
+    }
+}
+
+fn authority(host: &str, port: u16) -> Result<Authority, BadHost> {
+    let text = if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    };
+    Authority::try_from(text).map_err(|_| BadHost(host.to_owned()))
 }
 
 /// A host that is neither a name nor an address.
@@ -131,7 +163,10 @@ pub struct BadHost(String);
 pub enum ConnectError {
     /// The name does not resolve, or nobody answers there.
     #[error("cannot connect")]
-    Unreachable(#[source] Arc<dyn std::error::Error + Send + Sync>),
+    Unreachable(#[source] Arc<dyn Error + Send + Sync>),
+    /// There is no way through the egress proxy.
+    #[error(transparent)]
+    Tunnel(#[from] TunnelError),
     /// The handshake failed: the certificate is not for this host, or nobody vouches for it.
     #[error("TLS handshake failed")]
     Tls(#[source] Arc<io::Error>),
@@ -148,7 +183,7 @@ impl ConnectError {
     #[must_use]
     pub fn report(&self) -> String {
         let mut line = self.to_string();
-        let mut cause = std::error::Error::source(self);
+        let mut cause = self.source();
         while let Some(error) = cause {
             line.push_str(": ");
             line.push_str(&error.to_string());

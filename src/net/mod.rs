@@ -6,5 +6,6 @@ pub mod listen;
 pub mod pool;
 pub mod socket;
 pub mod tls;
+pub mod tunnel;
 pub mod unix;
 pub mod workers;

@@ -172,6 +172,11 @@ fn basic(id: &Secret, secret: &Secret) -> HeaderValue {
     pair.extend(form_urlencoded::byte_serialize(id.reveal().as_bytes()));
     pair.push(':');
     pair.extend(form_urlencoded::byte_serialize(secret.reveal().as_bytes()));
+    basic_value(&pair)
+}
+
+/// The value of a field for the `Basic` scheme (RFC 7617 §2); `pair` has a colon in it.
+pub(super) fn basic_value(pair: &str) -> HeaderValue {
     let mut value = Zeroizing::new(String::from("Basic "));
     // Writing to a string cannot fail.
     let _ = write!(

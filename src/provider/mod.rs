@@ -6,6 +6,7 @@
 pub mod assertion;
 pub mod claim;
 pub mod client_auth;
+pub mod egress;
 pub mod exchange;
 pub mod expiry;
 pub mod extract;
@@ -67,8 +68,10 @@ pub struct Policy {
     pub token_wait: Duration,
     /// Requests that may wait for one token at the same time.
     pub max_waiters: usize,
-    /// Subjects whose tokens are kept.
+    /// Subjects whose tokens are kept; so many are fetched in a second, at the most.
     pub max_entries: usize,
+    /// A subject unused for this long is forgotten.
+    pub max_idle: Duration,
     /// No token is used for longer than this, whatever its answer says.
     pub max_lifetime: Option<Duration>,
     /// Fetched at start; readiness waits for it.

@@ -8,6 +8,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 use super::answer::AnswerBody;
 use crate::net::connect::ConnectError;
 use crate::net::pool::SendError;
+use crate::net::tunnel::TunnelError;
 use crate::provider::FetchError;
 use crate::provider::inputs::InputFault;
 use crate::token::TokenError;
@@ -178,6 +179,12 @@ impl ProxyError {
                 "The upstream cannot be reached",
                 "destination_unavailable",
             ),
+            Self::Connect(ConnectError::Tunnel(error)) => row(
+                S::BAD_GATEWAY,
+                "upstream-unreachable",
+                "The upstream cannot be reached",
+                tunnel_status(error),
+            ),
             Self::Connect(ConnectError::Timeout(_)) => row(
                 S::GATEWAY_TIMEOUT,
                 "upstream-timeout",
@@ -257,6 +264,15 @@ impl ProxyError {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
+    }
+}
+
+const fn tunnel_status(error: &TunnelError) -> &'static str {
+    match error {
+        TunnelError::Refused(StatusCode::PROXY_AUTHENTICATION_REQUIRED)
+        | TunnelError::Credentials(_) => "proxy_configuration_error",
+        TunnelError::Unreachable(_) | TunnelError::Refused(_) => "destination_unavailable",
+        TunnelError::NoAnswer(_) | TunnelError::EarlyBytes => "http_protocol_error",
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use http::HeaderValue;
 use serde_json::Value;
 use zeroize::Zeroizing;
@@ -55,8 +56,9 @@ impl Token {
         reason: FetchReason,
         life: Life,
     ) -> Result<Self, FetchError> {
-        let bearer = Zeroizing::new(format!("Bearer {}", secret.reveal()));
-        let mut bearer = HeaderValue::from_str(&bearer)
+        let bearer = Zeroizing::new(["Bearer ", secret.reveal()].concat());
+        // The text itself and no copy of it: what the last clone leaves behind is zeroed, too.
+        let mut bearer = HeaderValue::from_maybe_shared(Bytes::from_owner(bearer))
             .map_err(|_| FetchError::malformed("the token cannot be a header"))?;
         bearer.set_sensitive(true);
         Ok(Self {
@@ -265,7 +267,9 @@ impl Life {
         };
         let length = longest.map_or(length, |longest| length.min(longest));
         let (due_after, ends_after) = if length < SHORT_LIFE {
-            (length.mul_f64(0.8 - 0.2 * chance), length.mul_f64(0.95))
+            // A provider whose clock has whole seconds ends a token up to one of them before the time that it states.
+            let sure = length.saturating_sub(WHOLE_SECOND).max(length / 2);
+            (sure.mul_f64(0.8 - 0.2 * chance), sure.mul_f64(0.95))
         } else {
             // A third at the least: a token of just over a minute would be due at birth.
             let due = length
@@ -306,6 +310,8 @@ impl Life {
 
 /// Below this a life is measured in shares of itself.
 const SHORT_LIFE: Duration = Duration::from_mins(1);
+/// What a short life may lack of the seconds that its provider states.
+const WHOLE_SECOND: Duration = Duration::from_secs(1);
 /// The renewal of a longer life starts at least this long before its end.
 const RENEWAL_LEAD: Duration = Duration::from_mins(1);
 /// A provider that wants a token to be renewed sooner than this after its birth is not believed.
@@ -334,9 +340,19 @@ mod tests {
     }
 
     #[test]
-    fn a_short_life_is_measured_in_shares() {
-        assert_eq!(life(10.0, 0.0), (8.0, 9.5));
-        assert_eq!(life(10.0, 1.0), (6.0, 9.5));
+    fn a_short_life_is_measured_in_shares_of_what_is_sure_of_it() {
+        assert_eq!(life(11.0, 0.0), (8.0, 9.5));
+        assert_eq!(life(11.0, 1.0), (6.0, 9.5));
+        assert_eq!(life(1.0, 0.0), (0.4, 0.475));
+    }
+
+    #[test]
+    fn a_life_of_whole_seconds_ends_before_a_clock_without_fractions_says_so() {
+        for seconds in 2..3600 {
+            let seconds = f64::from(seconds);
+            let (_, end) = life(seconds, 0.0);
+            assert!(end < seconds - 1.0, "{seconds}: {end}");
+        }
     }
 
     #[test]

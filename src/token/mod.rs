@@ -13,13 +13,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::task::JoinSet;
 
 use self::cache::slot::{Asked, Fetch, Flight, Minted, Rejected, Slot};
-use self::cache::slots::Slots;
+use self::cache::slots::{FULL_LOOK, Slots};
 use self::life::{Freshness, Token};
 use self::mint::{Mint, Parent};
-use crate::clock;
-use crate::clock::Moment;
+use crate::clock::{self, Moment};
 use crate::metrics::{FetchReason, Metrics, ProviderMetrics};
 use crate::provider::inputs::InputFault;
 use crate::provider::reading::SingleUse;
@@ -30,7 +30,9 @@ use crate::provider::{FetchError, Provider, Subject};
 pub struct Tokens {
     provider: Arc<Provider>,
     parent: Option<Arc<Parent>>,
-    slots: Slots,
+    slots: Arc<Slots>,
+    /// Ends with these tokens.
+    _sweeping: JoinSet<()>,
     runtime: Handle,
     metrics: ProviderMetrics,
     failed_secrets: Arc<FailedSecrets>,
@@ -75,9 +77,16 @@ impl Tokens {
         runtime: Handle,
         metrics: &Metrics,
     ) -> Arc<Self> {
+        let slots = Arc::new(Slots::new(provider.policy.max_entries));
+        let sweeping = if provider.inputs.is_empty() {
+            JoinSet::new()
+        } else {
+            slots.keep_swept(provider.policy.max_idle, &runtime)
+        };
         Arc::new(Self {
             parent: parent.map(|tokens| Arc::new(Parent::new(tokens, &provider.inputs))),
-            slots: Slots::new(provider.policy.max_entries),
+            slots,
+            _sweeping: sweeping,
             metrics: metrics.provider(&provider.name),
             provider: Arc::new(provider),
             runtime,
@@ -123,11 +132,11 @@ impl Tokens {
             }
             return self.get_slowly(self.slots.own(), subject, now).await;
         }
-        let slot = self.slots.of(subject);
-        match slot.fresh(now) {
-            Some(token) => Ok(token),
-            None => self.get_slowly(&slot, subject, now).await,
+        if let Some(token) = self.slots.fresh(subject, now) {
+            return Ok(token);
         }
+        let (slot, now) = self.place(subject, now).await?;
+        self.get_slowly(&slot, subject, now).await
     }
 
     async fn get_slowly(
@@ -191,7 +200,9 @@ impl Tokens {
         if refused.is_single_use() {
             return Rejected::NotNow;
         }
-        let slot = self.slot(subject);
+        let Some(slot) = self.slot(subject, now) else {
+            return Rejected::NotNow;
+        };
         self.rearm(&slot, now);
         slot.reject(refused, now, |reason| self.fetch(&slot, subject, reason))
     }
@@ -212,7 +223,8 @@ impl Tokens {
             let parent = token.parent();
             parent.is_some_and(|parent| parent.secret() == made_from.secret())
         };
-        match self.slot(subject).current().filter(same_parent) {
+        let slot = self.slot(subject, now);
+        match slot.and_then(|slot| slot.current()).filter(same_parent) {
             Some(current) => self.reject(subject, &current, now),
             None => self.reject(subject, refused, now),
         }
@@ -225,7 +237,8 @@ impl Tokens {
         flight: Flight,
         refused: &Token,
     ) -> Option<Arc<Token>> {
-        let token = self.wait(&self.slot(subject), flight).await.ok()?;
+        let (slot, _) = self.place(subject, Moment::now()).await.ok()?;
+        let token = self.wait(&slot, flight).await.ok()?;
         (token.secret() != refused.secret()).then_some(token)
     }
 
@@ -235,7 +248,7 @@ impl Tokens {
     ///
     /// When none comes in time.
     pub async fn force(&self, subject: &Subject, now: Moment) -> Result<Arc<Token>, TokenError> {
-        let slot = self.slot(subject);
+        let (slot, now) = self.place(subject, now).await?;
         let flight = slot.force(now, |reason| self.fetch(&slot, subject, reason));
         self.wait(&slot, flight).await
     }
@@ -247,7 +260,7 @@ impl Tokens {
     ///
     /// When none comes in time.
     pub async fn replace(&self, subject: &Subject, now: Moment) -> Result<Arc<Token>, TokenError> {
-        let slot = self.slot(subject);
+        let (slot, now) = self.place(subject, now).await?;
         self.rearm(&slot, now);
         match slot.backoff() {
             Some(backoff) if now < backoff.until(true) => Err(TokenError::BackingOff {
@@ -308,11 +321,31 @@ impl Tokens {
         }
     }
 
-    fn slot(&self, subject: &Subject) -> Arc<Slot> {
+    fn slot(&self, subject: &Subject, now: Moment) -> Option<Arc<Slot>> {
         if self.provider.inputs.is_empty() {
-            Arc::clone(self.slots.own())
+            Some(Arc::clone(self.slots.own()))
         } else {
-            self.slots.of(subject)
+            self.slots.of(subject, now)
+        }
+    }
+
+    /// The subject's slot, and when it was found: at `now`, unless other subjects have to keep all places for a while.
+    async fn place(
+        &self,
+        subject: &Subject,
+        now: Moment,
+    ) -> Result<(Arc<Slot>, Moment), TokenError> {
+        let token_wait = self.provider.policy.token_wait;
+        let (deadline, mut now) = (now + token_wait, now);
+        loop {
+            if let Some(slot) = self.slot(subject, now) {
+                return Ok((slot, now));
+            }
+            if now >= deadline {
+                return Err(TokenError::Waited(token_wait));
+            }
+            clock::sleep_until(deadline.min(now + FULL_LOOK)).await;
+            now = Moment::now();
         }
     }
 

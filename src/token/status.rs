@@ -53,14 +53,12 @@ impl Tokens {
         let tokens = if self.provider.inputs.is_empty() {
             vec![token_status(self.slots.own(), None, now)]
         } else {
-            let subjects = self.slots.subjects();
-            subjects
-                .iter()
-                .map(|(subject, slot)| {
-                    let hash = format!("{:016x}", key.hash_one(subject));
-                    token_status(slot, Some(hash), now)
-                })
-                .collect()
+            let mut tokens = Vec::with_capacity(self.slots.len());
+            self.slots.each(|subject, slot| {
+                let hash = format!("{:016x}", key.hash_one(subject));
+                tokens.push(token_status(slot, Some(hash), now));
+            });
+            tokens
         };
         ProviderStatus {
             name: self.provider.name.as_ref().to_owned(),
@@ -72,9 +70,7 @@ impl Tokens {
         if self.provider.inputs.is_empty() {
             view.look_at(self.slots.own(), now);
         } else {
-            for (_, slot) in self.slots.subjects() {
-                view.look_at(&slot, now);
-            }
+            self.slots.each(|_, slot| view.look_at(slot, now));
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::provider::oauth2::OAuth2;
 use crate::provider::rotation::Rotated;
 use crate::provider::secret::{SecretRef, Secrets};
 use crate::provider::static_key::StaticKey;
-use crate::provider::{Policy, Source};
+use crate::provider::{Input, Policy, Source};
 
 /// A place for a secret. Clones are the same place.
 #[derive(Clone)]
@@ -44,16 +44,17 @@ const POLICY: Policy = Policy {
     token_wait: Duration::from_secs(10),
     max_waiters: 1000,
     max_entries: 1000,
+    max_idle: Duration::from_hours(1),
     max_lifetime: None,
     warm: false,
     within_parent: false,
 };
 
-fn tokens_of(source: Source, policy: Policy) -> Arc<Tokens> {
+fn tokens_of(source: Source, inputs: &[&str], policy: Policy) -> Arc<Tokens> {
     let provider = Provider {
         name: "it".into(),
         fingerprint: 0,
-        inputs: Vec::new(),
+        inputs: inputs.iter().map(ToString::to_string).collect(),
         checks: Vec::new(),
         source,
         policy,
@@ -62,11 +63,14 @@ fn tokens_of(source: Source, policy: Policy) -> Arc<Tokens> {
 }
 
 fn key_at(place: &Place, policy: Policy) -> Arc<Tokens> {
-    let source = StaticKey {
+    tokens_of(Source::Static(key(place)), &[], policy)
+}
+
+fn key(place: &Place) -> StaticKey {
+    StaticKey {
         secret: SecretRef::Env("KEY".to_owned()),
         secrets: place.secrets(),
-    };
-    tokens_of(Source::Static(source), policy)
+    }
 }
 
 async fn get(tokens: &Tokens) -> Result<Arc<Token>, TokenError> {
@@ -201,6 +205,47 @@ async fn the_status_tells_everything_but_the_token() {
     assert!(!status.contains("CNRY"));
 }
 
+/// The same key for each tenant.
+fn key_for_tenants(place: &Place, policy: Policy) -> Arc<Tokens> {
+    tokens_of(Source::Static(key(place)), &["tenant"], policy)
+}
+
+fn tenant(name: &str) -> Subject {
+    Subject::new(vec![Input::Text(name.into())])
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_finds_all_places_taken_waits_for_one_as_long_as_for_a_token() {
+    let policy = Policy {
+        max_entries: 1,
+        token_wait: Duration::from_secs(2),
+        ..POLICY
+    };
+    let tokens = key_for_tenants(&Place::with("key"), policy);
+    let began = Moment::now();
+    assert!(tokens.get(&tenant("a"), began).await.is_ok());
+    assert!(tokens.get(&tenant("b"), began).await.is_ok());
+    assert_eq!(began.elapsed(), Duration::from_secs(1), "no sooner");
+    let _held = tokens.slots.of(&tenant("b"), Moment::now());
+    let error = tokens.get(&tenant("c"), Moment::now()).await.unwrap_err();
+    assert_eq!(error.to_string(), "no token within 2s");
+    assert_eq!(began.elapsed(), Duration::from_secs(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_task_is_left_of_tokens_that_a_reload_drops() {
+    let tasks = || Handle::current().metrics().num_alive_tasks();
+    let tokens = key_for_tenants(&Place::with("key"), POLICY);
+    for name in ["a", "b", "c"] {
+        assert!(tokens.get(&tenant(name), Moment::now()).await.is_ok());
+    }
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(tasks(), 1, "whatever the number of tenants");
+    drop(tokens);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(tasks(), 0);
+}
+
 fn client_at(address: SocketAddr, place: &Place) -> Arc<Tokens> {
     let endpoint = Endpoint::new(EndpointSettings {
         fingerprint: 0,
@@ -208,6 +253,7 @@ fn client_at(address: SocketAddr, place: &Place) -> Arc<Tokens> {
         port: address.port(),
         tls: None,
         resolved: None,
+        egress_proxy: None,
         allow_plaintext: false,
         connect_timeout: Duration::from_secs(10),
     });
@@ -230,7 +276,7 @@ fn client_at(address: SocketAddr, place: &Place) -> Arc<Tokens> {
         after: Duration::from_mins(5),
         secrets: place.secrets(),
     };
-    tokens_of(Source::OAuth2(source), POLICY)
+    tokens_of(Source::OAuth2(source), &[], POLICY)
 }
 
 // A real clock: there are sockets.

@@ -11,12 +11,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use pillion::fake::Received;
 use serde_json::{Value, json};
 
-use crate::stage::{Client, Directory, Process, Stage, pillion};
+use crate::stage::{Client, Directory, Process, Stage};
 
 #[tokio::test]
 async fn a_token_that_died_while_the_machine_slept_is_not_sent() {
     let (stage, clocks) = (Stage::new().await, Clocks::new());
-    let process = Process::start_as(clocks.pillion(), &stage, "").await;
+    let process = Process::start_in(&clocks.environment(), &stage, "").await;
     let mut client = Client::connect(process.address).await;
     client.get("/api/").await.expect_ok();
     let first = stage.upstream.last_request().unwrap();
@@ -32,7 +32,7 @@ async fn a_token_that_died_while_the_machine_slept_is_not_sent() {
 #[tokio::test]
 async fn a_nap_costs_no_fetch() {
     let (stage, clocks) = (Stage::new().await, Clocks::new());
-    let process = Process::start_as(clocks.pillion(), &stage, "").await;
+    let process = Process::start_in(&clocks.environment(), &stage, "").await;
     let mut client = Client::connect(process.address).await;
     client.get("/api/").await.expect_ok();
     clocks.sleep(Duration::from_mins(5));
@@ -49,7 +49,7 @@ async fn a_wall_clock_that_jumps_by_a_day_or_ten_years_costs_no_request_and_one_
         answer.insert("access_token".to_owned(), an_hour().into());
     });
     let clocks = Clocks::new();
-    let process = Process::start_as(clocks.pillion(), &stage, "").await;
+    let process = Process::start_in(&clocks.environment(), &stage, "").await;
     let mut client = Client::connect(process.address).await;
     let mut admin = Client::connect(process.admin).await;
     client.get("/api/").await.expect_ok();
@@ -89,7 +89,8 @@ fn is_alive(request: &Received) -> bool {
 
 /// The clocks of a process: ours, and what the test makes of them.
 struct Clocks {
-    directory: Directory,
+    _directory: Directory,
+    path: PathBuf,
     off: File,
     library: PathBuf,
 }
@@ -97,26 +98,26 @@ struct Clocks {
 impl Clocks {
     fn new() -> Self {
         let directory = Directory::new();
-        let off = directory.write("clocks", &"\0".repeat(16));
+        let path = directory.write("clocks", &"\0".repeat(16));
         let library = directory.path().join("clocks.so");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/clocks.c");
         let mut compiler = Command::new("cc");
         compiler.args(["-shared", "-fPIC", "-o"]).arg(&library);
         assert!(compiler.arg(source).status().unwrap().success());
         Self {
-            off: File::options().write(true).open(off).unwrap(),
-            directory,
+            off: File::options().write(true).open(&path).unwrap(),
+            path,
+            _directory: directory,
             library,
         }
     }
 
-    /// The program, with these clocks.
-    fn pillion(&self) -> Command {
-        let mut command = pillion();
-        command
-            .env("LD_PRELOAD", &self.library)
-            .env("CLOCKS", self.directory.path().join("clocks"));
-        command
+    /// What makes a process look at these clocks.
+    fn environment(&self) -> [(&str, &str); 2] {
+        [
+            ("LD_PRELOAD", self.library.to_str().unwrap()),
+            ("CLOCKS", self.path.to_str().unwrap()),
+        ]
     }
 
     /// The machine has slept for this long.

@@ -114,6 +114,7 @@ fn secrets_are_revealed_where_they_leave_and_nowhere_else() {
         &[".reveal()"],
         &[
             "provider/client_auth.rs",
+            "provider/egress.rs",
             "provider/grant_type.rs",
             "provider/jwt/",
             "provider/oauth2.rs",

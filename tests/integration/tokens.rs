@@ -161,14 +161,14 @@ async fn whatever_a_token_says_of_its_life_it_is_fetched_once_a_second_at_most()
 #[tokio::test]
 async fn a_due_token_is_renewed_behind_the_requests_and_nobody_waits_for_it() {
     let stage = Stage::set()
-        .rules(|rules| rules.lifetime = Duration::from_secs(2))
+        .rules(|rules| rules.lifetime = Duration::from_secs(3))
         .start()
         .await;
     let slow = Fault::Delay(Duration::from_millis(100));
     stage.identity_provider.faults().always(slow);
     let mut client = stage.client().await;
     let began = Instant::now();
-    while began.elapsed() < Duration::from_secs(4) {
+    while began.elapsed() < Duration::from_secs(5) {
         client.get("/api/").await.expect_ok();
         sleep(Duration::from_millis(10)).await;
     }
@@ -186,7 +186,7 @@ async fn a_due_token_is_renewed_behind_the_requests_and_nobody_waits_for_it() {
 #[tokio::test]
 async fn an_outage_is_invisible_while_the_token_is_good_and_a_dead_token_is_never_sent() {
     let stage = Stage::set()
-        .rules(|rules| rules.lifetime = Duration::from_secs(2))
+        .rules(|rules| rules.lifetime = Duration::from_secs(3))
         .start()
         .await;
     stage.get("/api/").await.expect_ok();

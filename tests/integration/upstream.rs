@@ -8,9 +8,10 @@ use http::{Method, Request};
 use http_body_util::Full;
 use pillion::cli::run::{self, Overlay, StartError};
 use pillion::config::reload::LoadError;
-use pillion::fake::{Authority, Fault, Upstream};
+use pillion::fake::{Authority, EgressProxy, Fault, Upstream};
 use pillion::net::connect::{Endpoint, EndpointSettings, Transport};
 use pillion::net::tls::{TlsClients, TlsSettings};
+use pillion::net::tunnel;
 use rustls::HandshakeKind;
 use tokio::time::sleep;
 
@@ -332,18 +333,29 @@ async fn a_second_connection_resumes_the_session_of_the_first() {
     let tls = authority.server_config(&["api.example"]).unwrap();
     let upstream = Upstream::open(Some(tls)).await.unwrap();
     let clients = TlsClients::new(&[authority.certificate_der()]);
-    let config = clients.configure(&TlsSettings::default()).unwrap();
-    let endpoint = Endpoint::new(EndpointSettings {
-        fingerprint: 0,
-        host: "api.example".to_owned(),
-        port: 443,
-        tls: Some(config),
-        resolved: Some(upstream.address()),
-        allow_plaintext: false,
-        connect_timeout: Duration::from_secs(5),
-    })
-    .unwrap();
+    let border = EgressProxy::start().await.unwrap();
+    let egress_proxy = tunnel::EgressProxy {
+        host: border.server().address().ip().to_string(),
+        port: border.server().address().port(),
+        authorization: None,
+    };
+    for egress_proxy in [None, Some(egress_proxy)] {
+        let endpoint = Endpoint::new(EndpointSettings {
+            fingerprint: 0,
+            host: "api.example".to_owned(),
+            port: 443,
+            tls: Some(clients.configure(&TlsSettings::default()).unwrap()),
+            resolved: Some(upstream.address()),
+            egress_proxy,
+            allow_plaintext: false,
+            connect_timeout: Duration::from_secs(5),
+        });
+        expect_resumption(&endpoint.unwrap()).await;
+    }
+    assert_eq!(border.requests().len(), 2);
+}
 
+async fn expect_resumption(endpoint: &Endpoint) {
     let first = endpoint.connect().await.unwrap();
     assert_eq!(
         handshake(&first),

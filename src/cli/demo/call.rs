@@ -103,6 +103,7 @@ impl Call {
             port: address.port(),
             tls: None,
             resolved: Some(address),
+            egress_proxy: None,
             allow_plaintext: true,
             connect_timeout: PATIENCE,
         })

@@ -1,5 +1,6 @@
 //! From what the user wrote to what the program runs on: names are resolved, nothing can be missing afterwards.
 
+mod egress;
 mod exchange;
 mod oauth2;
 pub mod route;
@@ -17,7 +18,8 @@ use rustls::pki_types::CertificateDer;
 use tokio::runtime::Handle;
 
 use super::file::{
-    File, HttpFile, LimitsFile, OAuth2File, ProviderFile, RequestFile, SourceFile, TlsFile, UrlFile,
+    EgressFile, File, HttpFile, LimitsFile, OAuth2File, ProviderFile, RequestFile, SourceFile,
+    TlsFile, UrlFile,
 };
 use super::parents;
 use super::report::{Diagnostic, Report};
@@ -245,7 +247,15 @@ impl Compiler<'_> {
         hasher: &mut DefaultHasher,
     ) -> Option<OAuth2> {
         let url = &file.token_endpoint;
-        let endpoint = self.endpoint(url, file.tls.as_ref(), file.allow_plaintext, file.timeout)?;
+        let endpoint = self.endpoint(
+            url,
+            &Way {
+                tls: file.tls.as_ref(),
+                egress_proxy: file.egress_proxy.as_ref(),
+                allow_plaintext: file.allow_plaintext,
+                connect_timeout: file.timeout,
+            },
+        )?;
         let client_auth = oauth2::client_auth(file, inputs);
         let grant = oauth2::grant(file, inputs);
         let own = || {
@@ -345,9 +355,12 @@ impl Compiler<'_> {
         let origin = &url.origin;
         let endpoint = self.endpoint(
             origin,
-            file.tls.as_ref(),
-            file.allow_plaintext,
-            file.timeout,
+            &Way {
+                tls: file.tls.as_ref(),
+                egress_proxy: file.egress_proxy.as_ref(),
+                allow_plaintext: file.allow_plaintext,
+                connect_timeout: file.timeout,
+            },
         )?;
         endpoint.fingerprint().hash(hasher);
         Some(RequestTemplate {
@@ -357,13 +370,7 @@ impl Compiler<'_> {
         })
     }
 
-    fn endpoint(
-        &mut self,
-        url: &Spanned<Uri>,
-        tls: Option<&TlsFile>,
-        allow_plaintext: bool,
-        connect_timeout: Duration,
-    ) -> Option<Endpoint> {
+    fn endpoint(&mut self, url: &Spanned<Uri>, way: &Way<'_>) -> Option<Endpoint> {
         let host = url
             .host()
             .unwrap_or_default()
@@ -383,20 +390,26 @@ impl Compiler<'_> {
             .get(&key)
             .copied()
             .or(in_file.map(|entry| entry.address.value));
-        let settings = tls_settings(tls);
+        let egress = way.egress_proxy.or(self.file.egress_proxy.as_ref());
+        let proxy = egress::proxy_for(egress, &host, resolved);
+        let user = proxy.and_then(egress::user);
+        let settings = tls_settings(way.tls);
         let mut hasher = DefaultHasher::new();
         (
             &key,
             encrypted,
             resolved,
-            allow_plaintext,
-            connect_timeout,
+            proxy.map(|proxy| (&proxy.host, proxy.port)),
+            &user,
+            way.allow_plaintext,
+            way.connect_timeout,
             &settings,
         )
             .hash(&mut hasher);
         settings.content().hash(&mut hasher);
         let config = if encrypted {
-            let place = tls
+            let place = way
+                .tls
                 .and_then(TlsFile::first_place)
                 .unwrap_or_else(|| url.span.clone());
             Some(self.tls(&settings, place)?)
@@ -409,8 +422,10 @@ impl Compiler<'_> {
             port,
             tls: config,
             resolved,
-            allow_plaintext,
-            connect_timeout,
+            egress_proxy: proxy
+                .map(|proxy| egress::egress_proxy(proxy, user, &self.surroundings.secrets)),
+            allow_plaintext: way.allow_plaintext,
+            connect_timeout: way.connect_timeout,
         });
         match endpoint {
             Ok(endpoint) => Some(endpoint),
@@ -446,6 +461,14 @@ impl Compiler<'_> {
     }
 }
 
+/// What a route or a provider says about its connections.
+struct Way<'a> {
+    tls: Option<&'a TlsFile>,
+    egress_proxy: Option<&'a EgressFile>,
+    allow_plaintext: bool,
+    connect_timeout: Duration,
+}
+
 fn input_names(file: &HttpFile) -> Vec<String> {
     file.inputs
         .iter()
@@ -477,6 +500,7 @@ fn policy(file: &ProviderFile, limits: &LimitsFile) -> Policy {
         token_wait: Duration::from_secs(10),
         max_waiters: limits.waiters,
         max_entries: 1,
+        max_idle: Duration::from_hours(1),
         max_lifetime: None,
         warm: file.warm,
         within_parent: false,
@@ -485,12 +509,14 @@ fn policy(file: &ProviderFile, limits: &LimitsFile) -> Policy {
         SourceFile::Static(_) => defaults,
         SourceFile::Jwt(source) => Policy {
             max_entries: source.max_entries,
+            max_idle: source.max_idle,
             ..defaults
         },
         SourceFile::Http(source) | SourceFile::GraphQl(source) => Policy {
             timeout: source.timeout,
             token_wait: source.token_wait,
             max_entries: source.max_entries,
+            max_idle: source.max_idle,
             max_lifetime: source.max_lifetime,
             within_parent: source.within_parent,
             ..defaults
@@ -499,6 +525,7 @@ fn policy(file: &ProviderFile, limits: &LimitsFile) -> Policy {
             timeout: source.timeout,
             token_wait: source.token_wait,
             max_entries: source.max_entries,
+            max_idle: source.max_idle,
             max_lifetime: source.max_lifetime,
             ..defaults
         },

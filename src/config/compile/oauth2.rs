@@ -62,7 +62,7 @@ pub(super) fn jwt_source(file: &JwtSourceFile) -> (Jwt, Vec<String>) {
     (jwt(&file.jwt, &inputs), inputs)
 }
 
-fn client_id(file: &ClientIdFile) -> ClientId {
+pub(super) fn client_id(file: &ClientIdFile) -> ClientId {
     match file {
         ClientIdFile::Literal(id) => ClientId::Literal(id.clone()),
         ClientIdFile::Reference(reference) => ClientId::Kept(reference.clone()),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Uri};
 
-use super::{Compiler, host_field, index_of};
+use super::{Compiler, Way, host_field, index_of};
 use crate::config::carried;
 use crate::config::file::{
     ConditionFile, OnConflict as OnConflictFile, PathSegment, Replay, RouteFile,
@@ -67,9 +67,12 @@ impl Compiler<'_> {
         let timeouts = &file.timeouts;
         let endpoint = self.endpoint(
             url,
-            file.tls.as_ref(),
-            file.allow_plaintext,
-            timeouts.connect,
+            &Way {
+                tls: file.tls.as_ref(),
+                egress_proxy: file.egress_proxy.as_ref(),
+                allow_plaintext: file.allow_plaintext,
+                connect_timeout: timeouts.connect,
+            },
         )?;
         let names = carried::other_providers(file);
         let others = names

@@ -16,7 +16,7 @@ pub(super) fn hand_out(table: &mut Table<'_>, report: &mut Report) -> Option<Spa
 }
 
 /// Keys of a route that sends its requests somewhere.
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 10] = [
     "upstream",
     "headers",
     "on_conflict",
@@ -26,6 +26,7 @@ const KEYS: [&str; 9] = [
     "timeouts",
     "allow_plaintext",
     "unauthorized",
+    "egress_proxy",
 ];
 
 /// A route that hands out has no use for what is about an upstream.

@@ -6,6 +6,7 @@ use http::HeaderName;
 use serde_json::Value as JsonValue;
 use toml::de::DeValue;
 
+use super::egress::{EgressFile, egress_proxy};
 use super::expiry::{ExpiryFile, expiry};
 use super::names::{is_name, name, names};
 use super::network::header_name;
@@ -53,8 +54,12 @@ pub struct HttpFile {
     pub token_wait: Duration,
     /// Tokens kept, at most.
     pub max_entries: usize,
+    /// How long an unused one is kept.
+    pub max_idle: Duration,
     /// How to connect.
     pub tls: Option<TlsFile>,
+    /// Which way, in place of the file's.
+    pub egress_proxy: Option<EgressFile>,
     /// The URL may be `http://`.
     pub allow_plaintext: bool,
 }
@@ -162,7 +167,9 @@ pub(super) fn exchange(
     let timeout = table.read("timeout", report, some_time);
     let token_wait = table.read("token_wait", report, some_time);
     let max_entries = table.read("max_entries", report, count);
+    let max_idle = table.read("max_idle", report, some_time);
     let tls = table.read("tls", report, tls);
+    let egress_proxy = table.read("egress_proxy", report, egress_proxy);
     let allow_plaintext = table.read("allow_plaintext", report, boolean);
     table.refuse("after", report, |span| {
         Diagnostic::error("`after` is part of `expiry`", span)
@@ -188,7 +195,9 @@ pub(super) fn exchange(
         timeout: value_or(timeout, Duration::from_secs(10)),
         token_wait: value_or(token_wait, Duration::from_secs(10)),
         max_entries: value_or(max_entries, 10_000),
+        max_idle: value_or(max_idle, Duration::from_hours(1)),
         tls: tls.map(|tls| tls.value),
+        egress_proxy: egress_proxy.map(|it| it.value),
         allow_plaintext: value_or(allow_plaintext, false),
     };
     names_exist(&file, report);

@@ -31,6 +31,8 @@ pub struct JwtSourceFile {
     pub inputs: Vec<Spanned<String>>,
     /// Tokens kept, at most.
     pub max_entries: usize,
+    /// How long an unused one is kept.
+    pub max_idle: Duration,
 }
 
 /// What signs.
@@ -50,6 +52,7 @@ pub(super) fn jwt_source(mut table: Table<'_>, report: &mut Report) -> Option<Jw
         Some(names(value, "an input", report))
     });
     let max_entries = table.read("max_entries", report, count);
+    let max_idle = table.read("max_idle", report, some_time);
     table.refuse("scope", report, |span| {
         Diagnostic::error("nobody is asked for a scope", span)
             .hint("write it as a claim: `claims = { scope = \"...\" }`")
@@ -59,6 +62,7 @@ pub(super) fn jwt_source(mut table: Table<'_>, report: &mut Report) -> Option<Jw
         jwt: jwt?,
         inputs: value_or(inputs, Vec::new()),
         max_entries: value_or(max_entries, 10_000),
+        max_idle: value_or(max_idle, Duration::from_hours(1)),
     })
 }
 

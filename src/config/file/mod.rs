@@ -2,6 +2,7 @@
 
 mod assertion;
 mod client_auth;
+mod egress;
 mod expiry;
 mod fields;
 mod grant;
@@ -33,6 +34,7 @@ mod value;
 
 pub use assertion::AssertionFile;
 pub use client_auth::ClientAuth;
+pub use egress::{EgressFile, EgressProxyFile, NoProxy};
 pub use expiry::ExpiryFile;
 pub use grant::GrantFile;
 pub use http::{ExpectedFile, HttpFile, ReadingFile, SingleUseFile, TokenPlaceFile};
@@ -66,6 +68,8 @@ pub struct File {
     pub log: LogFile,
     /// `resolve`, in the order of the file.
     pub resolve: Vec<ResolveFile>,
+    /// `egress_proxy`, for providers and routes that do not say otherwise.
+    pub egress_proxy: Option<EgressFile>,
     /// `[provider.NAME]`, in the order of the file; names are unique.
     pub providers: Vec<ProviderFile>,
     /// `[[route]]`, in the order of the file: the first match wins.
@@ -90,13 +94,13 @@ pub(super) fn read(report: &mut Report) -> Option<Draft> {
     let limits = process("limits", report);
     let log = process("log", report);
     let resolve = table.read("resolve", report, process::resolve);
+    let egress_proxy = table.read("egress_proxy", report, egress::egress_proxy);
     let mut declared = Vec::new();
     let has_providers = table.has("provider");
     let providers = table.read("provider", report, |value, report| {
         providers(value, &mut declared, report)
     });
     let routes = table.read("route", report, routes);
-    table.not_yet("egress_proxy", report);
     let unknown = table.finish(report);
     // A misspelt `provider` may hold them.
     let declared = (providers.is_some() || !(unknown || has_providers)).then_some(declared);
@@ -106,6 +110,7 @@ pub(super) fn read(report: &mut Report) -> Option<Draft> {
         limits: process::limits(limits.map(|table| table.value), report),
         log: process::log(log.map(|table| table.value), report),
         resolve: value_or(resolve, Vec::new()),
+        egress_proxy: egress_proxy.map(|it| it.value),
         providers: value_or(providers, Vec::new()),
         routes: value_or(routes, Vec::new()),
     };

@@ -7,6 +7,7 @@ use toml::de::DeValue;
 
 use super::assertion::AssertionFile;
 use super::client_auth::{self, ClientAuth, Method};
+use super::egress::{EgressFile, egress_proxy};
 use super::fields::fields;
 use super::grant::{self, GrantFile};
 use super::graphql::graphql;
@@ -97,8 +98,12 @@ pub struct OAuth2File {
     pub token_wait: Duration,
     /// Tokens kept, at most.
     pub max_entries: usize,
+    /// How long an unused one is kept.
+    pub max_idle: Duration,
     /// How to connect to the token endpoint.
     pub tls: Option<TlsFile>,
+    /// Which way, in place of the file's.
+    pub egress_proxy: Option<EgressFile>,
     /// The token endpoint may be `http://`.
     pub allow_plaintext: bool,
 }
@@ -258,6 +263,7 @@ fn oauth2(mut table: Table<'_>, report: &mut Report) -> Option<OAuth2File> {
     let timeout = table.read("timeout", report, some_time);
     let token_wait = table.read("token_wait", report, some_time);
     let max_entries = table.read("max_entries", report, count);
+    let max_idle = table.read("max_idle", report, some_time);
     let has_tls = table.has("tls");
     let tls = table.read("tls", report, tls);
     let shows_certificate = tls.as_ref().map_or(has_tls, |tls| tls.client.is_some());
@@ -268,6 +274,7 @@ fn oauth2(mut table: Table<'_>, report: &mut Report) -> Option<OAuth2File> {
                 .hint("add `tls = { cert = \"/run/secrets/client.pem\", key = \"/run/secrets/client.key\" }`"),
         );
     }
+    let egress_proxy = table.read("egress_proxy", report, egress_proxy);
     let allow_plaintext = table.read("allow_plaintext", report, boolean);
     table.refuse("after", report, |span| {
         Diagnostic::error("`after` is part of `expiry`", span)
@@ -293,7 +300,9 @@ fn oauth2(mut table: Table<'_>, report: &mut Report) -> Option<OAuth2File> {
         timeout: value_or(timeout, Duration::from_secs(10)),
         token_wait: value_or(token_wait, Duration::from_secs(10)),
         max_entries: value_or(max_entries, 10_000),
+        max_idle: value_or(max_idle, Duration::from_hours(1)),
         tls: tls.map(|tls| tls.value),
+        egress_proxy: egress_proxy.map(|it| it.value),
         allow_plaintext: value_or(allow_plaintext, false),
     })
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::header::{self, AUTHORIZATION};
 use http::{HeaderName, Method, Uri};
 
+use super::egress::{EgressFile, egress_proxy};
 use super::hand_out::{asked_with, body, hand_out, nothing_is_sent};
 use super::names::{is_name, name, unique};
 use super::network::{header_name, host, method, parse_header_name};
@@ -59,6 +60,8 @@ pub struct RouteFile {
     pub allow_plaintext: bool,
     /// How to connect to the upstream.
     pub tls: Option<TlsFile>,
+    /// Which way, in place of the file's.
+    pub egress_proxy: Option<EgressFile>,
     /// Which answers say that the token is no good.
     pub unauthorized: Option<Vec<Spanned<RuleFile>>>,
     /// Replaces the provider's scope.
@@ -167,6 +170,7 @@ pub(super) fn route(value: &Value<'_>, report: &mut Report) -> Option<RouteFile>
     let timeouts = table.read("timeouts", report, timeouts);
     let allow_plaintext = table.read("allow_plaintext", report, boolean);
     let tls = table.read("tls", report, tls);
+    let egress_proxy = table.read("egress_proxy", report, egress_proxy);
     let scope = table.read("scope", report, scope);
     let unauthorized = table.read("unauthorized", report, unauthorized);
     table.finish(report);
@@ -194,6 +198,7 @@ pub(super) fn route(value: &Value<'_>, report: &mut Report) -> Option<RouteFile>
         timeouts: value_or(timeouts, TimeoutsFile::default()),
         allow_plaintext: value_or(allow_plaintext, false),
         tls: tls.map(|tls| tls.value),
+        egress_proxy: egress_proxy.map(|it| it.value),
         unauthorized: unauthorized.map(|it| it.value),
         scope,
         span,

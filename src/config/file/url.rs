@@ -30,13 +30,9 @@ pub(super) fn endpoint(value: &Value<'_>, report: &mut Report) -> Option<Uri> {
 pub(super) fn url(text: &str, span: Range<usize>, report: &mut Report) -> Option<Uri> {
     let wrong = |message: &str| Diagnostic::error(message, span.clone());
     let after_scheme = text.split_once("://").map(|(_, rest)| rest);
-    let authority = after_scheme.unwrap_or(text).split(['/', '?', '#']).next();
-    // Nobody keeps a secret in a host or a path; in what else a URL may have it has been seen.
-    let public = !text.contains(['@', '?', '#', '\n']) && authority.is_some_and(is_host_and_port);
-    if public {
-        report.show(span.clone());
-    }
-    if authority.is_some_and(|authority| authority.contains('@')) {
+    let authority = authority(text);
+    let public = show_if_public(text, span.clone(), report);
+    if authority.contains('@') {
         report.push(
             wrong("a URL cannot have a user or a password in it")
                 .hint("leave out what is before the `@`: credentials belong to a provider"),
@@ -59,7 +55,7 @@ pub(super) fn url(text: &str, span: Range<usize>, report: &mut Report) -> Option
         });
         return None;
     }
-    let port = authority.and_then(|authority| authority.rsplit_once(':'));
+    let port = authority.rsplit_once(':');
     if port.is_some_and(|(_, port)| is_bad_port(port)) {
         report.push(wrong("this is not a port").hint("a port is a number from 1 to 65535"));
         return None;
@@ -78,6 +74,23 @@ pub(super) fn url(text: &str, span: Range<usize>, report: &mut Report) -> Option
             None
         }
     }
+}
+
+/// What is between the scheme and the path, if it is a URL at all.
+pub(super) fn authority(text: &str) -> &str {
+    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+    rest.split(['/', '?', '#']).next().unwrap_or_default()
+}
+
+/// Lets diagnostics show it, if it has no place for a secret.
+///
+/// Nobody keeps one in a host or a path; in what else a URL may have it has been seen.
+pub(super) fn show_if_public(text: &str, span: Range<usize>, report: &mut Report) -> bool {
+    let public = !text.contains(['@', '?', '#', '\n']) && is_host_and_port(authority(text));
+    if public {
+        report.show(span);
+    }
+    public
 }
 
 /// Whether it can be no more than that: a password whose `@` has been forgotten looks like a port, but has more than digits.

@@ -112,12 +112,13 @@ async fn exchange(
 ) -> Result<Answer, FetchError> {
     let transport = endpoint.connect().await.map_err(|error| match error {
         ConnectError::Timeout(after) => FetchError::Timeout { after },
-        error @ (ConnectError::Unreachable(_) | ConnectError::Tls(_) | ConnectError::Plaintext) => {
-            FetchError::Unreachable {
-                reason: error.to_string().into(),
-                detail: error.report().into(),
-            }
-        }
+        error @ (ConnectError::Unreachable(_)
+        | ConnectError::Tunnel(_)
+        | ConnectError::Tls(_)
+        | ConnectError::Plaintext) => FetchError::Unreachable {
+            reason: error.to_string().into(),
+            detail: error.report().into(),
+        },
     })?;
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(MAX_ANSWER_BYTES)

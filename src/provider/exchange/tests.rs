@@ -17,6 +17,7 @@ async fn start() -> (IdentityProvider, Target) {
         port: address.port(),
         tls: None,
         resolved: None,
+        egress_proxy: None,
         allow_plaintext: false,
         connect_timeout: Duration::from_secs(10),
     });

@@ -10,8 +10,8 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
 
 use super::sync::{
-    ArcSwapOption, AtomicBool, AtomicUsize, Handle, JoinSet, Mutex, MutexGuard, sleep_until,
-    timeout,
+    ArcSwapOption, AtomicBool, AtomicU64, AtomicUsize, Handle, JoinSet, Mutex, MutexGuard,
+    sleep_until, timeout,
 };
 use crate::clock::Moment;
 use crate::metrics::FetchReason;
@@ -31,6 +31,8 @@ pub struct Slot {
     waiting: AtomicUsize,
     /// The last token was good for one use only, so the next will be, too.
     single_use: AtomicBool,
+    /// When it was last used, in milliseconds of its [`Slots`].
+    used: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -331,6 +333,29 @@ impl Slot {
     #[must_use]
     pub fn backoff(&self) -> Option<Backoff> {
         self.lock().backoff.clone()
+    }
+
+    // A store a millisecond at the most: a line that every worker reads stays in every cache.
+    pub(super) fn used_at(&self, stamp: u64) {
+        if self.last_use() < stamp {
+            self.used.store(stamp, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn last_use(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Whether its last attempt began so recently that the next would be too soon.
+    pub(super) fn has_just_tried(&self, now: Moment) -> bool {
+        let last = self.lock().attempted_at;
+        last.is_some_and(|last| now < last + FLOOR)
+    }
+
+    /// Drops what is secret in it.
+    pub(super) fn clear(&self) {
+        self.current.store(None);
+        self.lock().refresh = None;
     }
 
     fn launch<F>(

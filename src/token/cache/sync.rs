@@ -1,6 +1,6 @@
 //! What the threads that use a slot share, and what its fetches run on. The tests have others, which shuttle schedules.
 
-pub(super) use std::sync::atomic::{AtomicBool, AtomicUsize};
+pub(super) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 pub(super) use std::sync::{Mutex, MutexGuard};
 
 pub(super) use arc_swap::ArcSwapOption;

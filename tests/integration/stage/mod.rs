@@ -31,6 +31,8 @@ pub(crate) const SECRET: &str = "CNRY-client-secret-5f0c";
 pub(crate) struct Stage {
     pub(crate) identity_provider: IdentityProvider,
     pub(crate) upstream: Upstream,
+    /// Who signs for both, where they speak TLS.
+    pub(crate) authority: Authority,
     pub(crate) directory: Directory,
     pub(crate) running: Running,
     /// The text of its proxy.toml.
@@ -47,6 +49,7 @@ pub(crate) struct Setting {
     upstream_url: Option<String>,
     provider_url: Option<String>,
     tls: bool,
+    unresolved: bool,
     guard: Option<Box<Guard>>,
     config_map: bool,
     directory: Directory,
@@ -81,6 +84,7 @@ impl Stage {
             upstream_url: None,
             provider_url: None,
             tls: false,
+            unresolved: false,
             guard: None,
             config_map: false,
             directory: Directory::new(),
@@ -240,6 +244,12 @@ impl Setting {
         self
     }
 
+    /// Nobody on this machine knows where the names of provider and upstream lead.
+    pub(crate) fn unresolved(mut self) -> Self {
+        self.unresolved = true;
+        self
+    }
+
     /// The file is mounted as Kubernetes mounts a ConfigMap: behind two links, of which one is swapped.
     pub(crate) fn config_map(mut self) -> Self {
         self.config_map = true;
@@ -269,10 +279,12 @@ impl Setting {
         let urls = if self.tls {
             let at = |host: &str, address| ((host.to_owned(), 443), address);
             overlay.trust = vec![authority.certificate_der()];
-            overlay.resolve = vec![
-                at("login.example", identity_provider.server().address()),
-                at("api.example", upstream.address()),
-            ];
+            if !self.unresolved {
+                overlay.resolve = vec![
+                    at("login.example", identity_provider.server().address()),
+                    at("api.example", upstream.address()),
+                ];
+            }
             [
                 "https://login.example".to_owned(),
                 "https://api.example".to_owned(),
@@ -307,6 +319,7 @@ impl Setting {
         Stage {
             identity_provider,
             upstream,
+            authority,
             directory: self.directory,
             running,
             config: text,
@@ -325,7 +338,7 @@ fn config(top: &str, provider: &str, route: &str, more: &str) -> String {
         }
     };
     let id = unless(provider, "client_id", "client_id = \"app\"");
-    let without_secret = ["\"none\"", "\"private_key_jwt\"", "\"tls_client_auth\""];
+    let without_secret = ["\"none\"", "\"private_key_jwt\"", "tls_client_auth\""];
     let secret = if without_secret.iter().any(|it| provider.contains(it)) {
         String::new()
     } else {

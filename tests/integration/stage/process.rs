@@ -20,7 +20,7 @@ pub(crate) fn pillion() -> Command {
 
 /// The program, running beside the fakes of a stage. Dropping it kills it.
 pub(crate) struct Process {
-    child: Child,
+    pub(crate) child: Child,
     lines: UnboundedReceiver<String>,
     pub(crate) directory: Directory,
     /// The text of its proxy.toml.
@@ -32,18 +32,23 @@ pub(crate) struct Process {
 impl Process {
     /// Starts it with the stage's configuration, and these lines under `[listen]`.
     pub(crate) async fn start(stage: &Stage, listen: &str) -> Self {
-        Self::start_as(pillion(), stage, listen).await
+        Self::start_in(&[], stage, listen).await
     }
 
-    /// The same, with an environment of its own.
-    pub(crate) async fn start_as(mut pillion: Command, stage: &Stage, listen: &str) -> Self {
+    /// The same, with these variables in its environment.
+    pub(crate) async fn start_in(
+        environment: &[(&str, &str)],
+        stage: &Stage,
+        listen: &str,
+    ) -> Self {
         let directory = Directory::new();
         let config = format!(
             "[admin]\naddress = \"127.0.0.1:0\"\n[listen]\naddress = \"127.0.0.1:0\"\n{listen}\n{}",
             stage.config
         );
         let path = directory.write("proxy.toml", &config);
-        let mut child = pillion
+        let mut child = pillion()
+            .envs(environment.iter().copied())
             .arg("--config")
             .arg(path)
             .stderr(Stdio::piped())

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use shuttle::future::{JoinHandle, spawn, yield_now};
-pub(super) use shuttle::sync::atomic::{AtomicBool, AtomicUsize};
+pub(super) use shuttle::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 pub(super) use shuttle::sync::{Mutex, MutexGuard};
 
 use crate::clock::{Moment, paused};

@@ -2,6 +2,7 @@
 
 mod family;
 mod model;
+mod slots;
 
 use std::future::{Future, pending};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +15,7 @@ use super::slots::Slots;
 use crate::clock::{Moment, paused, sleep_until};
 use crate::metrics::FetchReason;
 use crate::provider::secret::Secret;
-use crate::provider::{FetchError, Grant, Input, Lifetime, RefreshGrant, Subject};
+use crate::provider::{FetchError, Grant, Input, Lifetime, RefreshGrant};
 use crate::token::life::{Freshness, Token};
 
 /// A way to fetch that does what it is told, and remembers when it was asked and what for.
@@ -646,44 +647,4 @@ fn as_many_may_wait_as_there_are_places() {
     assert!(slot.queue(2).is_none());
     drop(one);
     assert!(slot.queue(2).is_some());
-}
-
-fn subject(values: &[&str]) -> Subject {
-    Subject::new(
-        values
-            .iter()
-            .map(|value| Input::Text((*value).into()))
-            .collect(),
-    )
-}
-
-#[test]
-fn the_subject_unused_for_longest_makes_room() {
-    let slots = Slots::new(2);
-    let (a, b) = (slots.of(&subject(&["a"])), slots.of(&subject(&["b"])));
-    assert!(Arc::ptr_eq(&slots.of(&subject(&["a"])), &a), "used again");
-    drop(slots.of(&subject(&["c"])));
-    assert!(Arc::ptr_eq(&slots.of(&subject(&["a"])), &a));
-    assert!(!Arc::ptr_eq(&slots.of(&subject(&["b"])), &b), "forgotten");
-    assert_eq!(slots.subjects().len(), 2);
-}
-
-#[test]
-fn looking_at_subjects_does_not_count_as_use() {
-    let slots = Slots::new(2);
-    let a = slots.of(&subject(&["a"]));
-    drop(slots.of(&subject(&["b"])));
-    assert_eq!(slots.subjects().len(), 2);
-    drop(slots.of(&subject(&["c"])));
-    assert!(!Arc::ptr_eq(&slots.of(&subject(&["a"])), &a));
-}
-
-#[test]
-fn subjects_are_typed_and_not_concatenated() {
-    let slots = Slots::new(10);
-    let one = slots.of(&subject(&["a", "bc"]));
-    assert!(!Arc::ptr_eq(&one, &slots.of(&subject(&["ab", "c"]))));
-    assert!(!Arc::ptr_eq(&one, &slots.of(&subject(&["abc"]))));
-    assert!(!Arc::ptr_eq(&one, slots.own()));
-    assert!(Arc::ptr_eq(&one, &slots.of(&subject(&["a", "bc"]))));
 }
