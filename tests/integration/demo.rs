@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::LazyLock;
 
 use pillion::fake::Systems;
 
@@ -60,14 +61,22 @@ fn told(output: &Output) -> String {
     String::from_utf8(text).unwrap()
 }
 
-#[test]
-fn the_tour_goes_as_told_and_says_so() {
+/// What is told of the file as it is; once for all who only read it.
+static TOUR: LazyLock<String> = LazyLock::new(|| {
     let output = Folder::with("tour", &anywhere()).once();
     let told = told(&output);
     assert!(output.status.success(), "{told}");
+    told
+});
+
+#[test]
+fn the_tour_goes_as_told_and_says_so() {
+    let told = &*TOUR;
     for fact in [
         "made up    what should be in environment variable STITCH_CLIENT_ID",
-        "made up    what should be in file /run/secrets/stitch/client_secret",
+        "made up    what should be in file /run/secrets/stitch/client.pem",
+        "made up    what should be in environment variable HIGHNOTE_API_KEY",
+        "made up    what should be in file /run/secrets/concierge/app_secret",
         "token fetched from secure.stitch.money in ",
         "served from cache: no fetches",
         "with it went Merchant-Account: 1234567",
@@ -78,12 +87,115 @@ fn the_tour_goes_as_told_and_says_so() {
         "token fetches: 1",
         "app saw 100 of 100 succeed",
         "because the path has a dot segment",
+        "asked for client_refund with a secret",
+        "asked for client_paymentrequest with a signed assertion",
+        "asked for merchant 1234567 with token #",
+        "another token, of the same parent: 1 fetch",
+        "asked with grant_type password",
+        "that was 1 refresh, and no logins",
+        "asked for READ_RESTRICTED_DETAILS on pc_1 with key #",
+        "asked for SET_PAYMENT_CARD_PIN on pc_1 with key #",
+        "handed out: token #",
         "steps, all as told",
     ] {
         assert!(told.contains(fact), "{fact}:\n{told}");
     }
     assert!(!told.contains("FAILED"), "{told}");
     assert!(!told.contains('\x1b'), "colour where there is no terminal");
+    for line in told.lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+}
+
+#[test]
+fn the_tour_takes_every_route_of_the_file() {
+    let told = &*TOUR;
+    let paths = FILE
+        .lines()
+        .filter_map(|line| line.strip_prefix("path = \""));
+    let mut routes = 0;
+    for path in paths {
+        // A captured segment has a value, and what is beyond the route is of the system.
+        let fixed = path.split(['{', '"']).next().unwrap();
+        let is_taken = |line: &str| line.starts_with("ok") && line.contains(&format!(" {fixed}"));
+        assert!(told.lines().any(is_taken), "{path}:\n{told}");
+        routes += 1;
+    }
+    assert_eq!(routes, FILE.matches("[[route]]").count());
+}
+
+#[test]
+fn a_second_primary_phone_is_refused() {
+    let told = &*TOUR;
+    let (_, from) = told.split_once("phones, two primary phones\n").unwrap();
+    let facts: Vec<&str> = from.lines().take(4).map(str::trim_start).collect();
+    assert!(facts[0].starts_with("- app saw 400 in "), "{told}");
+    assert!(
+        facts[1].starts_with("- because the input `phones` breaks a rule"),
+        "{told}"
+    );
+    assert_eq!(facts[3], "- Concierge saw no requests", "{told}");
+}
+
+/// The file with the sections of some systems only.
+fn only(systems: &[&str]) -> String {
+    let file = anywhere();
+    let mut sections = file.split("\n# -----");
+    let mut config = sections.next().unwrap().to_owned();
+    for section in sections {
+        let title = section.lines().next().unwrap();
+        if systems.iter().any(|system| title.ends_with(system)) {
+            config += "\n# -----";
+            config += section;
+        }
+    }
+    config
+}
+
+#[test]
+fn of_a_file_with_fewer_systems_it_shows_those() {
+    let readme = include_str!("../../README.md");
+    let (_, first) = readme.split_once("```toml\n").unwrap();
+    let first = only(&[]) + first.split("```").next().unwrap();
+    let output = Folder::with("first", &first).once();
+    assert!(output.status.success(), "{}", told(&output));
+    for (systems, stories) in [
+        (["Stitch"].as_slice(), true),
+        (&["Forage"], true),
+        (&["Concierge service", "Highnote"], false),
+    ] {
+        let config = only(systems);
+        assert!(config.contains("[[route]]"), "{systems:?}");
+        let output = Folder::with("fewer", &config).once();
+        let told = told(&output);
+        assert!(output.status.success(), "{told}");
+        assert_eq!(
+            told.contains("app saw 100 of 100 succeed"),
+            stories,
+            "{told}"
+        );
+        assert_eq!(told.contains("\nHighnote:"), !stories, "{told}");
+    }
+}
+
+#[test]
+fn a_story_that_a_file_does_not_have_is_not_told() {
+    let concierge = only(&["Concierge service"]);
+    let without_rules = concierge
+        .lines()
+        .filter(|line| !line.starts_with("rules = "));
+    let without_rules = without_rules.collect::<Vec<_>>().join("\n");
+    let (before, refresh) = without_rules
+        .split_once("[provider.concierge-backend.refresh]")
+        .unwrap();
+    let (_, after) = refresh.split_once("[[route]]").unwrap();
+    let output = Folder::with("story", &format!("{before}[[route]]{after}")).once();
+    let told = told(&output);
+    assert!(output.status.success(), "{told}");
+    assert!(told.contains("POST /tokens/concierge/phones\n"), "{told}");
+    for story in ["two primary phones", "that was 1 refresh"] {
+        assert!(!told.contains(story), "{told}");
+    }
 }
 
 #[test]
@@ -101,20 +213,26 @@ fn a_port_that_is_taken_is_no_obstacle() {
 
 #[tokio::test]
 async fn no_token_and_no_secret_is_told() {
-    let told = told(&Folder::with("canary", &anywhere()).once());
+    let told = &*TOUR;
     let systems = Systems::start().await.unwrap();
     for secret in [
         systems.stitch.client_secret(),
         systems.stitch.client_id(),
         systems.forage.client_secret(),
         systems.forage.client_id(),
-        // Forage's tokens; Stitch's have no mark, but no word is as long as they are.
+        systems.concierge.app_id(),
+        systems.concierge.app_secret(),
+        systems.highnote.api_key(),
+        "PRIVATE KEY",
+        // Tokens of Forage and Highnote; others have no mark, but no word is as long as they are.
         "sandbox_",
+        "eyJ",
     ] {
         assert!(!told.contains(secret), "{told}");
     }
     let longest = told
         .split(|c: char| !(c.is_ascii_alphanumeric() || "-_".contains(c)))
+        .filter(|word| !word.starts_with("generate")) // names of mutations
         .map(str::len)
         .max();
     assert!(longest < Some(40), "{told}");
@@ -221,27 +339,18 @@ fn it_stays_up_and_its_curl_commands_work() {
     let commands: Vec<String> = lines
         .map(Result::unwrap)
         .filter_map(|line| Some(line.trim_start().strip_prefix("$ ")?.to_owned()))
-        .take(3)
+        .take(5)
         .collect();
-    let answers: Vec<String> = commands.iter().map(|command| curl(command)).collect();
-    assert!(
-        answers[0].contains("\"data\""),
-        "{} {}",
-        commands[0],
-        answers[0]
-    );
-    assert!(
-        answers[1].contains("\"results\""),
-        "{} {}",
-        commands[1],
-        answers[1]
-    );
-    assert!(
-        answers[2].contains("pillion_requests_total"),
-        "{} {}",
-        commands[2],
-        answers[2]
-    );
+    for (command, brings) in commands.iter().zip([
+        "\"client\"",
+        "\"results\"",
+        "\"access_token\"",
+        "\"access_token\"",
+        "pillion_requests_total",
+    ]) {
+        let answer = curl(command);
+        assert!(answer.contains(brings), "{command}: {answer}");
+    }
     let pid = up.0.id().to_string();
     Command::new("sh")
         .args(["-c", "kill -TERM \"$0\"", &pid])

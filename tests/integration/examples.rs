@@ -1,4 +1,4 @@
-//! `examples/all-four`, read by hand: the requests that it describes, sent to the fakes, bring tokens.
+//! `proxy.toml`, read by hand: the requests that it describes, sent to the fakes, bring tokens.
 
 use std::net::SocketAddr;
 
@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 
 use crate::stage::{Client, Reply, full, request};
 
-fn all_four() -> Value {
-    toml::from_str(include_str!("../../examples/all-four/proxy.toml")).unwrap()
+fn proxy_toml() -> Value {
+    toml::from_str(include_str!("../../proxy.toml")).unwrap()
 }
 
 /// What placeholders stand for.
@@ -126,7 +126,7 @@ fn token(provider: &Value, reply: &Reply) -> String {
 
 #[tokio::test]
 async fn every_client_token_of_highnote_can_be_made() {
-    let file = all_four();
+    let file = proxy_toml();
     let highnote = Highnote::start(None).await.unwrap();
     let at = highnote.server().address();
     let mut made = 0;
@@ -151,7 +151,7 @@ async fn every_client_token_of_highnote_can_be_made() {
 
 #[tokio::test]
 async fn every_client_token_of_concierge_can_be_made() {
-    let file = all_four();
+    let file = proxy_toml();
     let concierge = Concierge::start(None).await.unwrap();
     let at = concierge.server().address();
     let provider = &file["provider"]["concierge-backend"];

@@ -1,4 +1,4 @@
-//! `examples/all-four/proxy.toml`, unmodified, in front of stand-ins of the four systems: what an app sends to each
+//! `proxy.toml`, unmodified, in front of stand-ins of the four systems: what an app sends to each
 //! of its routes, and what comes of it.
 
 use std::path::Path;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::stage::{Client, Reply, full, request};
 
-const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/all-four/proxy.toml");
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/proxy.toml");
 
 /// The four systems, and the proxy between them and the app.
 struct Four {
@@ -97,7 +97,7 @@ impl Four {
         let metrics = admin.get("/metrics").await.expect_ok();
         let metrics = String::from_utf8(metrics.body.to_vec()).unwrap();
         let names = page.json()["routes"].as_array().unwrap().clone();
-        let written = include_str!("../../examples/all-four/proxy.toml").lines();
+        let written = include_str!("../../proxy.toml").lines();
         let written = written.filter(|line| *line == "[[route]]").count();
         assert_eq!(names.len(), written);
         let names = names

@@ -14,14 +14,13 @@ use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::call::{Call, reachable};
-use self::cast::Cast;
+use self::cast::{Cast, System};
 use self::story::Story;
 use self::tour::Tour;
 use super::check;
 use super::run::{Overlay, Running, StartError, start};
-use crate::config::file::File;
 use crate::config::reload;
-use crate::fake::{FakeError, Systems};
+use crate::fake::{ClientKey, FakeError, Systems};
 
 /// Runs the tour, and stays up after it unless it is `once`.
 #[must_use]
@@ -76,12 +75,19 @@ async fn play(path: &Path, once: bool) -> Result<ExitCode, DemoError> {
     if !report.is_empty() {
         check::tell(&report);
     }
-    let systems = Systems::start().await?;
-    let cast = Cast::of(&file, &systems);
     let mut story = Story::begin();
-    introduce(&story, path, &cast, &systems);
-    let running = open(path, &file, &cast, &systems, &story)?;
-    let mut tour = Tour::new(&systems, &running, &cast);
+    story.heading(&format!(
+        "{}, unmodified, against stand-ins on this machine",
+        path.display()
+    ));
+    let systems = Systems::start().await?;
+    let key = ClientKey::rsa()?;
+    let stitch = systems.stitch.token_endpoint();
+    stitch.also_take_assertions_of(&key.public_key_pem);
+    let cast = Cast::of(&file, &systems, &key);
+    introduce(&story, &cast, &systems);
+    let running = open(path, &cast, &systems, &story)?;
+    let tour = Tour::new(&systems, &running, &cast);
     tour.go(&mut story).await;
     let good = story.end();
     if once {
@@ -95,11 +101,7 @@ async fn play(path: &Path, once: bool) -> Result<ExitCode, DemoError> {
     std::future::pending().await
 }
 
-fn introduce(story: &Story, path: &Path, cast: &Cast, systems: &Systems) {
-    story.heading(&format!(
-        "{}, unmodified, against stand-ins of the systems that it names",
-        path.display()
-    ));
+fn introduce(story: &Story, cast: &Cast, systems: &Systems) {
     for (host, address) in systems.resolve() {
         if cast.hosts.contains(&host) {
             story.line(&format!("stand-in   {host} is {address}"));
@@ -114,13 +116,7 @@ fn introduce(story: &Story, path: &Path, cast: &Cast, systems: &Systems) {
 }
 
 /// On the file's own addresses, or on free ports where one of them is taken.
-fn open(
-    path: &Path,
-    file: &File,
-    cast: &Cast,
-    systems: &Systems,
-    story: &Story,
-) -> Result<Running, StartError> {
+fn open(path: &Path, cast: &Cast, systems: &Systems, story: &Story) -> Result<Running, StartError> {
     let mut overlay = Overlay {
         secrets: cast.secrets(),
         resolve: resolve(cast, systems),
@@ -136,10 +132,9 @@ fn open(
         started => started?,
     };
     story.line(&format!(
-        "listening  {} for the app, {} for the SRE, {} routes",
+        "listening  {} for the app, {} for the SRE",
         joined(&running.addresses),
-        running.admin,
-        file.routes.len()
+        running.admin
     ));
     Ok(running)
 }
@@ -162,17 +157,20 @@ fn joined(addresses: &[SocketAddr]) -> String {
 }
 
 fn invite(story: &Story, running: &Running, cast: &Cast) {
-    story.heading("now you: everything stays up until Ctrl-C");
+    story.chapter("now you", "everything stays up until Ctrl-C");
     if let Some(&address) = running.addresses.first() {
-        for part in cast.parts() {
-            story.command(&part.reads().to_curl(reachable(address)));
+        for system in System::ALL {
+            let mut commands: Vec<_> = cast
+                .parts(system)
+                .map(|part| (part.hands_out(), part.reads().to_curl(reachable(address))))
+                .collect();
+            // Tokens for the app's own clients are what the last two are about.
+            let hand_out = matches!(system, System::Concierge | System::Highnote);
+            commands.sort_by_key(|(hands_out, command)| (*hands_out != hand_out, command.len()));
+            if let Some((_, command)) = commands.first() {
+                story.command(command);
+            }
         }
     }
-    let page = match cast.parts().count() {
-        0 | 1 => vec!["/status", "/metrics"],
-        _ => vec!["/metrics"],
-    };
-    for page in page {
-        story.command(&Call::get(page).to_curl(reachable(running.admin)));
-    }
+    story.command(&Call::get("/metrics").to_curl(reachable(running.admin)));
 }

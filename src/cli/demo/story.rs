@@ -52,6 +52,12 @@ impl Story {
         ));
     }
 
+    /// What the next steps are about.
+    pub(super) fn chapter(&self, name: &str, about: &str) {
+        let (bold, reset) = (self.style("\x1b[1m"), self.style(RESET));
+        self.put(&format!("\n{bold}{name}:{reset} {about}"));
+    }
+
     pub(super) fn line(&self, text: &str) {
         self.put(&format!("  {text}"));
     }
@@ -73,8 +79,15 @@ impl Story {
         self.put(&format!("{mark} {:>2}  {title}", self.told));
         for (good, fact) in &facts.0 {
             let bullet = if *good { "-" } else { "NOT AS TOLD:" };
-            self.put(&format!("             {bullet} {fact}"));
+            for line in wrapped(&format!("{bullet} {fact}")) {
+                self.put(&format!("{INDENT}{line}"));
+            }
         }
+    }
+
+    /// Whether nothing has been told.
+    pub(super) const fn is_new(&self) -> bool {
+        self.told == 0
     }
 
     /// Sums up. True if there was something to tell and all of it went as told.
@@ -103,6 +116,25 @@ impl Story {
     }
 }
 
+/// Lines that a terminal of 80 columns shows whole; what does not fit goes under the first word of the fact.
+fn wrapped(fact: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in fact.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if INDENT.len() + line.len() + 1 + word.len() <= COLUMNS => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(format!("  {word}")),
+        }
+    }
+    lines
+}
+
+const COLUMNS: usize = 80;
+/// Up to where the titles begin.
+const INDENT: &str = "           ";
 const RESET: &str = "\x1b[0m";
 
 #[cfg(test)]
@@ -117,6 +149,20 @@ mod tests {
         facts.is("the app saw", 401, 200);
         assert!(!facts.good());
         assert_eq!(facts.0[1].1, "the app saw 401, not 200");
+    }
+
+    #[test]
+    fn a_long_fact_goes_on_in_the_next_line() {
+        let fact = format!("- {}", "four ".repeat(20).trim_end());
+        let lines = wrapped(&fact);
+        assert_eq!(lines.len(), 2);
+        assert!(
+            lines
+                .iter()
+                .all(|line| line.len() <= COLUMNS - INDENT.len())
+        );
+        assert!(lines[1].starts_with("  four"));
+        assert_eq!(wrapped("- short"), ["- short"]);
     }
 
     #[test]

@@ -105,6 +105,12 @@ impl Forage {
         self.sessions.fetches()
     }
 
+    /// The newest requests for session tokens, oldest first, whatever became of them.
+    #[must_use]
+    pub fn session_requests(&self) -> Vec<Received> {
+        self.sessions.requests()
+    }
+
     /// Session tokens made from now on live this long.
     pub fn set_session_lifetime(&self, lifetime: Duration) {
         self.sessions.set_lifetime(lifetime);

@@ -15,6 +15,7 @@ use crate::fake::answer::{self, Answer};
 use crate::fake::bearer::bearer;
 use crate::fake::digest::hmac_sha256;
 use crate::fake::locked::Locked;
+use crate::fake::recent::Recent;
 use crate::fake::{Faults, HangUp, Received, TokenEndpoint, Verdict};
 
 /// The scope of an authentication token that session tokens are made from, and that the API asks
@@ -32,6 +33,7 @@ pub(super) struct Sessions {
     tokens: TokenEndpoint,
     faults: Faults,
     fetches: AtomicUsize,
+    requests: Recent,
     lifetime: Locked<Duration>,
     made: Locked<HashMap<String, Session>>,
     key: [u8; 32],
@@ -59,6 +61,7 @@ impl Sessions {
             tokens,
             faults: Faults::default(),
             fetches: AtomicUsize::new(0),
+            requests: Recent::default(),
             lifetime: Locked::new(Duration::from_secs(900)),
             made: Locked::default(),
             key: std::array::from_fn(|_| fastrand::u8(..)),
@@ -71,6 +74,10 @@ impl Sessions {
 
     pub(super) fn fetches(&self) -> usize {
         self.fetches.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn requests(&self) -> Vec<Received> {
+        self.requests.to_vec()
     }
 
     pub(super) fn set_lifetime(&self, lifetime: Duration) {
@@ -88,6 +95,7 @@ impl Sessions {
     /// Answers `POST /api/session_token/`. Whatever body came is of no importance, as with Forage.
     pub(super) async fn answer(&self, request: &Received) -> Result<Answer, HangUp> {
         self.fetches.fetch_add(1, Ordering::Relaxed);
+        self.requests.push(request.clone());
         if let Some(wrong) = self.faults.meet(|| Refusal::Token.answer(request)).await? {
             return Ok(wrong);
         }

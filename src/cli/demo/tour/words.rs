@@ -11,11 +11,19 @@ pub(super) fn token(request: &Received) -> Option<&str> {
     request.field("authorization")?.strip_prefix("Bearer ")
 }
 
+/// What a request has for a credential, without telling it.
+pub(super) fn carried(request: &Received) -> String {
+    match request.field("authorization") {
+        None => "no credential".to_owned(),
+        Some(value) => match value.split_once(' ') {
+            Some(("Basic", key)) => format!("key {}", fingerprint(key)),
+            _ => format!("token {}", fingerprint(token(request).unwrap_or(value))),
+        },
+    }
+}
+
 /// Tells tokens apart without telling them.
-pub(super) fn fingerprint(request: &Received) -> String {
-    let Some(token) = token(request) else {
-        return "none".to_owned();
-    };
+pub(super) fn fingerprint(token: &str) -> String {
     let mut text = "#".to_owned();
     for byte in digest(&SHA256, token.as_bytes()).as_ref().iter().take(3) {
         write!(text, "{byte:02x}").ok();
