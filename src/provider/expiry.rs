@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::exchange::Answer;
-use super::extract::{jwt_expiry, number, seconds, unix_seconds};
+use super::extract::{self, jwt_expiry, number, seconds, unix_seconds};
 use super::pointer::Pointer;
 use super::{Lifetime, Subject};
 
@@ -24,6 +24,8 @@ pub enum Expiry {
         /// `"_"` for `sandbox_eyJ...`
         strip_prefix: Option<String>,
     },
+    /// `expires_in` of a token response (RFC 6749 §5.1), or the `exp` of the token if that is a JWT and sooner.
+    ExpiresIn,
     /// What was asked for: the provider's input of this index.
     Input(usize, Unit),
     /// Always this long.
@@ -92,6 +94,10 @@ impl Expiry {
                 let token = behind_prefix(from.token, strip_prefix.as_deref());
                 let left = jwt_expiry(token)? - unix_seconds(from.now);
                 Some(seconds(left))
+            }
+            Self::ExpiresIn => {
+                let expires_in = from.document.and_then(|it| it.get("expires_in"));
+                extract::lifetime(expires_in, from.token, from.now)
             }
             Self::Input(index, unit) => {
                 let value = Value::from(from.subject.input(*index));

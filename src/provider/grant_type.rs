@@ -92,17 +92,17 @@ impl GrantType {
             Self::ClientCredentials => {}
             Self::Password { username, password } => {
                 form.add("username", username.read(secrets)?.reveal());
-                form.add("password", secrets.read(password)?.reveal());
+                form.add_secret("password", secrets.read(password)?);
             }
             Self::RefreshToken(bootstrap) => {
                 let token = asked.rotated.latest(secrets.read(bootstrap)?);
-                form.add("refresh_token", token.reveal());
+                form.add_secret("refresh_token", token);
             }
             Self::JwtBearer(assertion) => {
                 let id = asked.client_id.map(|id| id.read(secrets)).transpose()?;
                 let issuer: Vec<_> = id.iter().map(|id| ("iss", id.reveal())).collect();
                 let made = assertion.make(&issuer, asked.subject, secrets, asked.now)?;
-                form.add("assertion", made.reveal());
+                form.add_secret("assertion", made);
             }
             Self::TokenExchange(exchange) => exchange.add_to(form, secrets)?,
         }
@@ -122,10 +122,10 @@ pub(super) struct Asked<'a> {
 
 impl TokenExchange {
     fn add_to(&self, form: &mut Form, secrets: &Secrets) -> Result<(), FetchError> {
-        form.add("subject_token", secrets.read(&self.subject.token)?.reveal());
+        form.add_secret("subject_token", secrets.read(&self.subject.token)?);
         form.add("subject_token_type", &self.subject.token_type);
         if let Some(actor) = &self.actor {
-            form.add("actor_token", secrets.read(&actor.token)?.reveal());
+            form.add_secret("actor_token", secrets.read(&actor.token)?);
             form.add("actor_token_type", &actor.token_type);
         }
         if let Some(wanted) = &self.requested_token_type {

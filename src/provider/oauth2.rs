@@ -1,7 +1,7 @@
 //! OAuth 2.0 token endpoints (RFC 6749).
 
 use std::borrow::Cow;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use http::HeaderValue;
 use serde::Deserialize;
@@ -9,13 +9,12 @@ use serde_json::Value;
 
 use super::client_auth::{ClientAuth, Form};
 use super::exchange::{self, Answer, Target};
-use super::extract;
 use super::grant_type::{Asked, GrantType};
-use super::pointer::Pointer;
+use super::reading::Reading;
 use super::rotation::Rotated;
-use super::secret::{Secret, Secrets};
+use super::secret::{self, Secret, Secrets};
 use super::template::Template;
-use super::{Call, FetchError, Grant, Subject};
+use super::{Call, Failed, FetchError, Grant, Subject};
 
 /// `type = "oauth2"`
 #[derive(Debug)]
@@ -34,10 +33,8 @@ pub struct OAuth2 {
     pub resource: Vec<String>,
     /// Further parameters, filled in from the subject's inputs by their index.
     pub params: Vec<(String, Template<usize>)>,
-    /// Further members of the answer that are kept, by name.
-    pub fields: Vec<(String, Pointer)>,
-    /// The lifetime of a token whose answer states none.
-    pub after: Duration,
+    /// How the answer is read.
+    pub reading: Reading,
     /// How secrets are read.
     pub secrets: Secrets,
 }
@@ -48,7 +45,7 @@ impl OAuth2 {
     /// # Errors
     ///
     /// When there is no usable token in the answer, or no answer.
-    pub(super) async fn fetch(&self, call: &Call<'_>) -> Result<Grant, FetchError> {
+    pub(super) async fn fetch(&self, call: &Call<'_>) -> Result<Grant, Failed> {
         let bootstrap = match &self.grant {
             GrantType::RefreshToken(bootstrap) => self.secrets.read(bootstrap).ok(),
             _ => None,
@@ -56,11 +53,15 @@ impl OAuth2 {
         let (authorization, form) = self.request(call.subject, SystemTime::now())?;
         let answer =
             exchange::post_form(&self.token_endpoint, authorization, form.as_str()).await?;
-        let granted = self.grant(&answer);
+        let granted = self
+            .reading
+            .read_judged(&answer, call.subject, |document| self.is_bearer(document));
         if let Some(bootstrap) = bootstrap {
             self.follow_rotation(bootstrap, &answer, granted.as_ref().err());
         }
-        granted
+        // A provider may repeat what it was sent.
+        let redact = |said: &str| secret::redact(said, form.secrets(), call.subject.inputs());
+        granted.map_err(|failed| failed.map_said(redact))
     }
 
     fn request(
@@ -95,12 +96,12 @@ impl OAuth2 {
     }
 
     // RFC 6749 §6: an answer may bring the refresh token that replaces the one that was sent.
-    fn follow_rotation(&self, bootstrap: Secret, answer: &Answer, error: Option<&FetchError>) {
+    fn follow_rotation(&self, bootstrap: Secret, answer: &Answer, failed: Option<&Failed>) {
         #[derive(Deserialize)]
         struct Rotation {
             refresh_token: String,
         }
-        match error {
+        match failed.map(|failed| &failed.error) {
             Some(FetchError::Refused { error }) if &**error == "invalid_grant" => {
                 self.rotated.forget();
             }
@@ -115,48 +116,21 @@ impl OAuth2 {
         }
     }
 
-    fn grant(&self, answer: &Answer) -> Result<Grant, FetchError> {
-        if !answer.status.is_success() {
-            return Err(refusal(answer).unwrap_or_else(|| answer.failure()));
-        }
-        let success: Success = serde_json::from_slice(&answer.body)
-            .map_err(|_| FetchError::malformed("it is not the JSON of a token response"))?;
-        let Some(Value::String(token)) = success.access_token else {
-            return Err(FetchError::malformed("it has no access_token"));
-        };
-        let token = Secret::new(token);
-        match success.token_type {
-            None | Some(Value::Null) => {}
-            Some(Value::String(kind)) if kind.eq_ignore_ascii_case("bearer") => {}
+    // RFC 6749 §5.1: a token of another type is used in another way.
+    fn is_bearer(&self, document: Option<&Value>) -> Result<(), Failed> {
+        match document.and_then(|document| document.get("token_type")) {
+            None | Some(Value::Null) => Ok(()),
+            Some(Value::String(kind)) if kind.eq_ignore_ascii_case("bearer") => Ok(()),
             // RFC 8693 §2.2.1: what was exchanged need not be an access token.
             Some(Value::String(kind))
                 if kind.eq_ignore_ascii_case("n_a")
-                    && matches!(self.grant, GrantType::TokenExchange(_)) => {}
-            Some(_) => return Err(FetchError::malformed("its token_type is not Bearer")),
+                    && matches!(self.grant, GrantType::TokenExchange(_)) =>
+            {
+                Ok(())
+            }
+            Some(_) => Err(FetchError::malformed("its token_type is not Bearer").into()),
         }
-        extract::check_token(token.reveal())?;
-        let lifetime = extract::lifetime(
-            success.expires_in.as_ref(),
-            token.reveal(),
-            self.after,
-            SystemTime::now(),
-        );
-        let mut grant = Grant::new(token, lifetime);
-        if !self.fields.is_empty()
-            && let Ok(document) = serde_json::from_slice(&answer.body)
-        {
-            grant.fields = extract::fields(&self.fields, &document);
-        }
-        Ok(grant)
     }
-}
-
-/// RFC 6749 §5.1. Values that are only looked at, so that a strange one does not spoil the rest.
-#[derive(Deserialize)]
-struct Success {
-    access_token: Option<Value>,
-    token_type: Option<Value>,
-    expires_in: Option<Value>,
 }
 
 // RFC 6749 §5.2. Only codes of the registry are repeated: whatever else stands there may hold anything.

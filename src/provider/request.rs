@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::client_auth::Form;
 use super::exchange::{self, Answer, Ask};
 use super::json::Json;
-use super::secret::{Secret, SecretRef, Secrets};
+use super::secret::{self, Secret, SecretRef, Secrets};
 use super::template::{Filter, Template};
 use super::{Call, FetchError, Input};
 use crate::net::connect::Endpoint;
@@ -99,13 +99,7 @@ impl<'a> Values<'a> {
     pub fn redact(&self, text: &str) -> String {
         let secrets = self.secrets.iter();
         let tokens = self.call.parent.into_iter().chain(self.call.refresh_token);
-        secrets
-            .chain(tokens)
-            .map(Secret::reveal)
-            .chain(self.call.subject.inputs().iter().map(Input::as_str))
-            // What is shorter is in every text.
-            .filter(|secret| secret.len() >= 4)
-            .fold(text.to_owned(), |text, secret| text.replace(secret, "***"))
+        secret::redact(text, secrets.chain(tokens), self.call.subject.inputs())
     }
 
     fn text(&self, part: Part) -> Result<Cow<'_, str>, FetchError> {

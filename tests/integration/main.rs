@@ -24,6 +24,7 @@ mod reload;
 mod request;
 mod several_tokens;
 mod stage;
+mod token_answers;
 mod tokens;
 mod unauthorized;
 mod unauthorized_rules;

@@ -33,6 +33,7 @@ use crate::provider::inputs::{InputCheck, Need};
 use crate::provider::jwt::JwtSource;
 use crate::provider::oauth2::OAuth2;
 use crate::provider::pointer::Pointer;
+use crate::provider::reading::Reading;
 use crate::provider::request::RequestTemplate;
 use crate::provider::rotation::Rotated;
 use crate::provider::secret::Secrets;
@@ -206,9 +207,8 @@ impl Compiler<'_> {
                     .map(|input| input.value.clone())
                     .collect();
                 inputs.hash(&mut hasher);
-                let fields = fields(file);
-                fields.hash(&mut hasher);
-                let source = self.oauth2(source, scope, &inputs, fields, &mut hasher)?;
+                let reading = exchange::token_response(&source.reading, fields(file), &inputs);
+                let source = self.oauth2(source, scope, &inputs, reading, &mut hasher)?;
                 checks = param_checks(&source);
                 (Source::OAuth2(source), inputs)
             }
@@ -241,7 +241,7 @@ impl Compiler<'_> {
         file: &OAuth2File,
         scope: Option<&[String]>,
         inputs: &[String],
-        fields: Vec<(String, Pointer)>,
+        reading: Reading,
         hasher: &mut DefaultHasher,
     ) -> Option<OAuth2> {
         let url = &file.token_endpoint;
@@ -277,7 +277,7 @@ impl Compiler<'_> {
             &scope,
             &file.resource,
             &params,
-            file.after,
+            &reading,
         )
             .hash(hasher);
         Some(OAuth2 {
@@ -292,8 +292,7 @@ impl Compiler<'_> {
             scope: scope.into_iter().collect(),
             resource: file.resource.clone(),
             params,
-            fields,
-            after: file.after,
+            reading,
             secrets: self.surroundings.secrets.clone(),
         })
     }
