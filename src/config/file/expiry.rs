@@ -147,7 +147,7 @@ fn unit(table: &mut Table<'_>, report: &mut Report) -> Option<Unit> {
         ("rfc3339", Unit::Rfc3339),
     ];
     let unit = table.read("unit", report, |value, report| {
-        choice(value, &choices, &[], report)
+        choice(value, &choices, report)
     });
     unit.map(|unit| unit.value)
 }

@@ -116,7 +116,7 @@ pub(super) fn jwt(
 
 fn algorithm(table: &mut Table<'_>, signer: &Signer, report: &mut Report) -> Option<Algorithm> {
     let read = |value: &Value<'_>, report: &mut Report| {
-        let algorithm = choice(value, &Algorithm::ALL, &[], report)?;
+        let algorithm = choice(value, &Algorithm::ALL, report)?;
         let mistake = match signer {
             Signer::Shared(_) if !algorithm.is_shared() => {
                 "a shared secret signs with \"HS256\", \"HS384\" or \"HS512\""

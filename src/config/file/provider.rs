@@ -165,7 +165,7 @@ pub(super) fn provider(
             ("graphql", Type::GraphQl),
             ("jwt", Type::Jwt),
         ];
-        choice(value, &choices, &[], report)
+        choice(value, &choices, report)
     })?;
     match kind.value {
         Type::OAuth2 | Type::Static | Type::Jwt => table.refuse("parent", report, |span| {

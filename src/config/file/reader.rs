@@ -167,7 +167,7 @@ fn unknown_key(key: &Spanned<&str>) -> Diagnostic {
 }
 
 /// A thing that is in the design and not yet in the program.
-pub(super) fn not_yet(what: &str, span: Range<usize>, report: &mut Report) {
+fn not_yet(what: &str, span: Range<usize>, report: &mut Report) {
     report.push(Diagnostic::error(
         format!("{what} is not yet supported"),
         span,
