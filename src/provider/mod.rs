@@ -4,7 +4,6 @@
 //! made of both. A provider is a function from inputs to a token. It neither keeps tokens nor tries again: [`crate::token`] does.
 
 pub mod assertion;
-pub mod claim;
 pub mod client_auth;
 pub mod exchange;
 pub mod expiry;

@@ -9,10 +9,9 @@ use crate::config::file::{
 };
 use crate::config::span::Spanned;
 use crate::provider::assertion::Assertion;
-use crate::provider::claim::ClaimPart;
 use crate::provider::client_auth::{ClientAuth, ClientId};
 use crate::provider::grant_type::GrantType;
-use crate::provider::jwt::Jwt;
+use crate::provider::jwt::{ClaimPart, Jwt};
 use crate::provider::template::{Reference, Template};
 
 pub(super) fn client_auth(file: &OAuth2File, inputs: &[String]) -> ClientAuth {
@@ -87,7 +86,7 @@ fn assertion(file: &AssertionFile, oauth2: &OAuth2File, inputs: &[String]) -> As
 }
 
 fn jwt(file: &JwtFile, inputs: &[String]) -> Jwt {
-    file.map(&|template: &Spanned<Template>| {
+    file.map(&mut |template: &Spanned<Template>| {
         let Ok(resolved) = template.resolve(|reference| {
             Ok::<_, Infallible>(match reference {
                 Reference::KeyFingerprint => ClaimPart::Fingerprint,
