@@ -1,11 +1,12 @@
 //! Grant types (RFC 6749 §4, RFC 7523 §2.1, RFC 8693): what a client asks a token for.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::assertion::Assertion;
 use super::client_auth::{ClientId, Form};
-use super::rotation::Rotated;
-use super::secret::{SecretRef, Secrets};
+use super::rotation::Rotation;
+use super::secret::{Secret, SecretRef, Secrets};
 use super::{FetchError, Subject};
 
 /// `grant_type`, with what belongs to it.
@@ -21,8 +22,8 @@ pub enum GrantType {
         /// The password.
         password: SecretRef,
     },
-    /// `refresh_token` (§6): the first one; later ones come with the answers.
-    RefreshToken(SecretRef),
+    /// `refresh_token` (§6).
+    RefreshToken(Arc<Rotation>),
     /// `urn:ietf:params:oauth:grant-type:jwt-bearer` (RFC 7523 §2.1).
     JwtBearer(Assertion),
     /// `urn:ietf:params:oauth:grant-type:token-exchange` (RFC 8693 §2.1).
@@ -71,7 +72,7 @@ impl GrantType {
             Self::Password { username, password } => {
                 username.reference().into_iter().chain([password]).collect()
             }
-            Self::RefreshToken(bootstrap) => vec![bootstrap],
+            Self::RefreshToken(rotation) => vec![rotation.first()],
             Self::JwtBearer(assertion) => vec![assertion.reference()],
             Self::TokenExchange(exchange) => {
                 let tokens = [&exchange.subject].into_iter().chain(&exchange.actor);
@@ -94,9 +95,10 @@ impl GrantType {
                 form.add("username", username.read(secrets)?.reveal());
                 form.add_secret("password", secrets.read(password)?);
             }
-            Self::RefreshToken(bootstrap) => {
-                let token = asked.rotated.latest(secrets.read(bootstrap)?);
-                form.add_secret("refresh_token", token);
+            Self::RefreshToken(_) => {
+                if let Some(token) = asked.refresh_token {
+                    form.add_secret("refresh_token", token.clone());
+                }
             }
             Self::JwtBearer(assertion) => {
                 let id = asked.client_id.map(|id| id.read(secrets)).transpose()?;
@@ -116,7 +118,8 @@ pub(super) struct Asked<'a> {
     pub(super) subject: &'a Subject,
     pub(super) client_id: Option<&'a ClientId>,
     pub(super) secrets: &'a Secrets,
-    pub(super) rotated: &'a Rotated,
+    /// The one whose turn it is.
+    pub(super) refresh_token: Option<&'a Secret>,
     pub(super) now: SystemTime,
 }
 

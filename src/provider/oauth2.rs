@@ -11,7 +11,7 @@ use super::client_auth::{ClientAuth, Form};
 use super::exchange::{self, Answer, Target};
 use super::grant_type::{Asked, GrantType};
 use super::reading::Reading;
-use super::rotation::Rotated;
+use super::rotation::Turn;
 use super::secret::{self, Secret, Secrets};
 use super::template::Template;
 use super::{Call, Failed, FetchError, Grant, Subject};
@@ -25,8 +25,6 @@ pub struct OAuth2 {
     pub client_auth: ClientAuth,
     /// What for.
     pub grant: GrantType,
-    /// The refresh token of the newest answer.
-    pub rotated: Rotated,
     /// What is asked for. Sorted, so that `a b` and `b a` are one.
     pub scope: Vec<String>,
     /// Where the token will be used (RFC 8707).
@@ -46,18 +44,22 @@ impl OAuth2 {
     ///
     /// When there is no usable token in the answer, or no answer.
     pub(super) async fn fetch(&self, call: &Call<'_>) -> Result<Grant, Failed> {
-        let bootstrap = match &self.grant {
-            GrantType::RefreshToken(bootstrap) => self.secrets.read(bootstrap).ok(),
+        let mut turn = match &self.grant {
+            GrantType::RefreshToken(rotation) => {
+                let first = self.secrets.read(rotation.first())?;
+                Some(rotation.turn(first).await)
+            }
             _ => None,
         };
-        let (authorization, form) = self.request(call.subject, SystemTime::now())?;
+        let refresh_token = turn.as_ref().map(Turn::token);
+        let (authorization, form) = self.request(call.subject, refresh_token, SystemTime::now())?;
         let answer =
             exchange::post_form(&self.token_endpoint, authorization, form.as_str()).await?;
         let granted = self
             .reading
             .read_judged(&answer, call.subject, |document| self.is_bearer(document));
-        if let Some(bootstrap) = bootstrap {
-            self.follow_rotation(bootstrap, &answer, granted.as_ref().err());
+        if let Some(turn) = &mut turn {
+            follow(turn, &answer, granted.as_ref().err());
         }
         // A provider may repeat what it was sent.
         let redact = |said: &str| secret::redact(said, form.secrets(), call.subject.inputs());
@@ -67,6 +69,7 @@ impl OAuth2 {
     fn request(
         &self,
         subject: &Subject,
+        refresh_token: Option<&Secret>,
         now: SystemTime,
     ) -> Result<(Option<HeaderValue>, Form), FetchError> {
         let mut form = Form::default();
@@ -74,7 +77,7 @@ impl OAuth2 {
             subject,
             client_id: self.client_auth.id(),
             secrets: &self.secrets,
-            rotated: &self.rotated,
+            refresh_token,
             now,
         };
         self.grant.add_to(&mut form, &asked)?;
@@ -95,27 +98,6 @@ impl OAuth2 {
         Ok((authorization, form))
     }
 
-    // RFC 6749 §6: an answer may bring the refresh token that replaces the one that was sent.
-    fn follow_rotation(&self, bootstrap: Secret, answer: &Answer, failed: Option<&Failed>) {
-        #[derive(Deserialize)]
-        struct Rotation {
-            refresh_token: String,
-        }
-        match failed.map(|failed| &failed.error) {
-            Some(FetchError::Refused { error }) if &**error == "invalid_grant" => {
-                self.rotated.forget();
-            }
-            Some(_) => {}
-            None => {
-                let rotation = serde_json::from_slice::<Rotation>(&answer.body).ok();
-                let latest = rotation.map(|it| it.refresh_token);
-                if let Some(latest) = latest.filter(|it| !it.is_empty()) {
-                    self.rotated.keep(bootstrap, Secret::new(latest));
-                }
-            }
-        }
-    }
-
     // RFC 6749 §5.1: a token of another type is used in another way.
     fn is_bearer(&self, document: Option<&Value>) -> Result<(), Failed> {
         match document.and_then(|document| document.get("token_type")) {
@@ -130,6 +112,27 @@ impl OAuth2 {
             }
             Some(_) => Err(FetchError::malformed("its token_type is not Bearer").into()),
         }
+    }
+}
+
+// RFC 6749 §6: an answer may bring the refresh token that replaces the one that was sent. The sent one may be dead then,
+// so the new one is kept whatever else is wrong with the answer.
+fn follow(turn: &mut Turn<'_>, answer: &Answer, failed: Option<&Failed>) {
+    #[derive(Deserialize)]
+    struct Rotated {
+        refresh_token: String,
+    }
+    if answer.status.is_success() {
+        let rotated = serde_json::from_slice::<Rotated>(&answer.body).ok();
+        let newest = rotated.map(|it| it.refresh_token);
+        if let Some(newest) = newest.filter(|it| !it.is_empty()) {
+            turn.keep(Secret::new(newest));
+        }
+    }
+    if let Some(FetchError::Refused { error }) = failed.map(|failed| &failed.error)
+        && &**error == "invalid_grant"
+    {
+        turn.forget();
     }
 }
 

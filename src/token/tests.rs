@@ -14,7 +14,6 @@ use crate::provider::grant_type::GrantType;
 use crate::provider::oauth2::OAuth2;
 use crate::provider::pointer::Pointer;
 use crate::provider::reading::{Reading, TokenPlace};
-use crate::provider::rotation::Rotated;
 use crate::provider::secret::{SecretRef, Secrets};
 use crate::provider::static_key::StaticKey;
 use crate::provider::{Policy, Source};
@@ -224,7 +223,6 @@ fn client_at(address: SocketAddr, place: &Place) -> Arc<Tokens> {
             secret: SecretRef::Env("SECRET".to_owned()),
         },
         grant: GrantType::default(),
-        rotated: Rotated::default(),
         scope: Vec::new(),
         resource: Vec::new(),
         params: Vec::new(),

@@ -22,6 +22,7 @@ mod process;
 mod readme;
 mod reload;
 mod request;
+mod rotation;
 mod several_tokens;
 mod stage;
 mod token_answers;

@@ -27,6 +27,7 @@ use crate::net::connect::{Endpoint, EndpointSettings};
 use crate::net::pool::PoolSettings;
 use crate::net::tls::{TlsClients, TlsError, TlsSettings};
 use crate::provider::exchange::Target;
+use crate::provider::grant_type::GrantType;
 use crate::provider::graphql::GraphQl;
 use crate::provider::http::Http;
 use crate::provider::inputs::{InputCheck, Need};
@@ -35,7 +36,7 @@ use crate::provider::oauth2::OAuth2;
 use crate::provider::pointer::Pointer;
 use crate::provider::reading::Reading;
 use crate::provider::request::RequestTemplate;
-use crate::provider::rotation::Rotated;
+use crate::provider::rotation::Rotation;
 use crate::provider::secret::Secrets;
 use crate::provider::static_key::StaticKey;
 use crate::provider::template::{Reference, Template};
@@ -247,7 +248,12 @@ impl Compiler<'_> {
         let url = &file.token_endpoint;
         let endpoint = self.endpoint(url, file.tls.as_ref(), file.allow_plaintext, file.timeout)?;
         let client_auth = oauth2::client_auth(file, inputs);
-        let grant = oauth2::grant(file, inputs);
+        let mut grant = oauth2::grant(file, inputs);
+        if let GrantType::RefreshToken(rotation) = &mut grant
+            && let Some(known) = self.known_rotation(rotation)
+        {
+            *rotation = known;
+        }
         let own = || {
             file.scope
                 .iter()
@@ -288,12 +294,26 @@ impl Compiler<'_> {
             },
             client_auth,
             grant,
-            rotated: Rotated::default(),
             scope: scope.into_iter().collect(),
             resource: file.resource.clone(),
             params,
             reading,
             secrets: self.surroundings.secrets.clone(),
+        })
+    }
+
+    /// The same one, of another provider or of the plan before: what it has come to is not lost, and used once.
+    fn known_rotation(&self, rotation: &Arc<Rotation>) -> Option<Arc<Rotation>> {
+        let compiled = self.providers.iter().map(|(_, tokens)| tokens);
+        let previous = self.previous.into_iter().flat_map(|plan| &plan.providers);
+        compiled.chain(previous).find_map(|tokens| {
+            let Source::OAuth2(source) = &tokens.provider().source else {
+                return None;
+            };
+            match &source.grant {
+                GrantType::RefreshToken(known) if known == rotation => Some(Arc::clone(known)),
+                _ => None,
+            }
         })
     }
 
