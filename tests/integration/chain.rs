@@ -182,6 +182,38 @@ async fn a_renewed_parent_makes_its_children_due() {
 }
 
 #[tokio::test]
+async fn a_child_within_its_parent_ends_with_it_whatever_its_own_answer_says() {
+    for (line, is_within) in [("within_parent = true", true), ("", false)] {
+        let forage = Forage::start(None).await.unwrap();
+        let (id, secret) = (
+            forage.client_id().to_owned(),
+            forage.client_secret().to_owned(),
+        );
+        let secrets = Secrets::supplied(move |reference| match reference {
+            SecretRef::Env(name) if name.ends_with("ID") => Some(id.clone()),
+            _ => Some(secret.clone()),
+        });
+        let file = FORAGE.replace("[\"merchant\"]", &format!("[\"merchant\"]\n{line}"));
+        let plan = plan(&file, forage.server(), secrets);
+        forage
+            .token_endpoint()
+            .set_lifetime(Duration::from_secs(100));
+        forage.set_session_lifetime(Duration::from_secs(700));
+        let child = get(&tokens(&plan, "forage-session"), &["1234567"])
+            .await
+            .unwrap();
+        let parent = get(&tokens(&plan, "forage-auth"), &[]).await.unwrap();
+        let end = |token: &Token| token.life().expires_at.unwrap();
+        assert_eq!(end(&child) <= end(&parent), is_within);
+        let before = end(&parent).saturating_duration_since(end(&child));
+        assert!(
+            before < Duration::from_secs(20),
+            "no sooner than it must: {before:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_parent_without_a_token_is_named_to_nobody_but_the_log() {
     let forage = Forage::start(None).await.unwrap();
     let secrets = Secrets::supplied(|_| Some("wrong".to_owned()));

@@ -323,7 +323,7 @@ fn config(top: &str, provider: &str, route: &str, more: &str) -> String {
         }
     };
     let id = unless(provider, "client_id", "client_id = \"app\"");
-    let without_secret = ["\"none\"", "\"private_key_jwt\"", "\"tls_client_auth\""];
+    let without_secret = ["\"none\"", "\"private_key_jwt\"", "tls_client_auth\""];
     let secret = if without_secret.iter().any(|it| provider.contains(it)) {
         String::new()
     } else {
