@@ -226,3 +226,26 @@ async fn a_secret_that_was_refused_in_the_files_words_is_tried_at_once_when_it_h
     }
     assert_eq!(stage.identity_provider.fetches(), 2);
 }
+
+#[tokio::test]
+async fn a_token_of_two_segments_is_a_token_like_any_other() {
+    // As Concierge's documentation prints one: without the JOSE header.
+    let answer = json!({ "access_token": "eyJqdGkiOiIxIn0.c2ln" });
+    let left = fetched("", &answer).await.expires_in_seconds.unwrap();
+    assert!((280.0..=300.0).contains(&left), "{left}");
+}
+
+#[tokio::test]
+async fn scopes_in_another_order_are_the_same_token() {
+    let route = |path: &str, scope: &str| {
+        format!(
+            "[[route]]\npath = \"{path}\"\nupstream = \"UPSTREAM\"\nprovider = \"idp\"\nscope = {scope}\n"
+        )
+    };
+    let more = route("/one", "[\"read\", \"write\"]") + &route("/other", "[\"write\", \"read\"]");
+    let stage = Stage::set().more(&more).start().await;
+    for path in ["/one/", "/other/", "/one/"] {
+        stage.get(path).await.expect_ok();
+    }
+    assert_eq!(stage.identity_provider.fetches(), 1);
+}
