@@ -24,7 +24,7 @@ pub enum Expiry {
         /// `"_"` for `sandbox_eyJ...`
         strip_prefix: Option<String>,
     },
-    /// `expires_in` of a token response (RFC 6749 §5.1), or the `exp` of the token if that is a JWT and sooner.
+    /// `expires_in` of a token response (RFC 6749 §5.1) or the `exp` of a token that is a JWT, whichever comes sooner.
     ExpiresIn,
     /// What was asked for: the provider's input of this index.
     Input(usize, Unit),

@@ -225,17 +225,17 @@ fn reading(table: &mut Table<'_>, report: &mut Report) -> Option<ReadingFile> {
     let expect = table.read("expect", report, expect);
     let token = table.require("token", "token = \"/access_token\"", report, token_place);
     let single_use = table.read("single_use", report, single_use);
-    let told = told(table, report);
+    let token_response = token_response(table, report);
     Some(ReadingFile {
         expect: value_or(expect, Vec::new()),
         token: token?.value,
         single_use: value_or(single_use, SingleUseFile::No),
-        ..told
+        ..token_response
     })
 }
 
 /// How a token response (RFC 6749 §5.1) is read, with what the table says about it.
-pub(super) fn told(table: &mut Table<'_>, report: &mut Report) -> ReadingFile {
+pub(super) fn token_response(table: &mut Table<'_>, report: &mut Report) -> ReadingFile {
     let places = table.read("expiry", report, expiry);
     let soft = table.read("soft_expiry", report, expiry);
     let refused = table.read("refused", report, expect);

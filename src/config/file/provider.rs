@@ -11,7 +11,7 @@ use super::fields::fields;
 use super::grant::{self, GrantFile};
 use super::graphql::graphql;
 use super::hand_out::hand_out;
-use super::http::{HttpFile, ReadingFile, SingleUseFile, http, told};
+use super::http::{HttpFile, ReadingFile, SingleUseFile, http, token_response};
 use super::jwt::{JwtFile, JwtSourceFile, jwt_source};
 use super::names::{is_name, names};
 use super::reader::{Table, Value, wrong_type};
@@ -255,7 +255,7 @@ fn oauth2(mut table: Table<'_>, report: &mut Report) -> Option<OAuth2File> {
     });
     let max_lifetime = table.read("max_lifetime", report, some_time);
     let inputs = value_or(inputs, Vec::new());
-    let reading = told(&mut table, report);
+    let reading = token_response(&mut table, report);
     let declared: Vec<_> = inputs.iter().map(|it| it.value.as_str()).collect();
     for diagnostic in reading.unknown_inputs(&declared) {
         report.push(diagnostic);
