@@ -62,7 +62,8 @@
 //!   not in plaintext to another machine.
 //! * A token sent after its end, or fetched twice at once ([`token::cache`]).
 //! * A request sent more than twice, or a 401 that the upstream did not say ([`proxy::problem`]).
-//! * A request that waits for another provider's trouble, or a lock held while anything is awaited.
+//! * A request that waits for another provider's trouble, or a lock held while anything is awaited; but a refresh token
+//!   that may be good once is used in turns ([`provider::rotation`]).
 //! * A good plan replaced by a bad file ([`config::reload`]).
 //! * Anything that grows without a bound: each has a name and a default in [`config::file::LimitsFile`], on the provider
 //!   or on the route.

@@ -88,7 +88,7 @@ provider = "p"
             panic!("not oauth2");
         };
         assert!(matches!(oauth2.client_auth, ClientAuth::Basic(_)));
-        assert_eq!(oauth2.after, Duration::from_secs(300));
+        assert!(oauth2.reading.expiry.is_empty());
         assert_eq!(oauth2.timeout, Duration::from_secs(10));
         let route = &file.routes[0];
         assert!(route.path.segments.is_empty());

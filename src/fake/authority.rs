@@ -6,11 +6,15 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
 };
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
-use rustls::server::danger::ClientCertVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    CertificateError, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
+};
 
 use super::FakeError;
 
@@ -83,6 +87,23 @@ impl Authority {
         self.server_config_with(names, verifier)
     }
 
+    /// The same, but a client without exactly this certificate, in PEM and most likely signed by its own key, is turned away
+    /// in the handshake (RFC 8705 §2.2).
+    ///
+    /// # Errors
+    ///
+    /// If it is no certificate, or a name cannot be in one.
+    pub fn pinning_server_config(
+        &self,
+        names: &[&str],
+        client_pem: &str,
+    ) -> Result<Arc<ServerConfig>, FakeError> {
+        let pinned = CertificateDer::from_pem_slice(client_pem.as_bytes())
+            .map_err(|error| rustls::Error::General(error.to_string()))?;
+        let provider = provider();
+        self.server_config_with(names, Arc::new(Pinned { pinned, provider }))
+    }
+
     /// A certificate with which a client called `name` can present itself to a
     /// [`Self::mutual_server_config`].
     ///
@@ -116,6 +137,57 @@ impl Authority {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         config.ticketer = aws_lc_rs::Ticketer::new()?; // so that TLS 1.2 resumes as well
         Ok(Arc::new(config))
+    }
+}
+
+/// Takes one client certificate and no other, whoever has signed it.
+#[derive(Debug)]
+struct Pinned {
+    pinned: CertificateDer<'static>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ClientCertVerifier for Pinned {
+    fn root_hint_subjects(&self) -> &[rustls::DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        if *end_entity == self.pinned {
+            Ok(ClientCertVerified::assertion())
+        } else {
+            Err(CertificateError::ApplicationVerificationFailure.into())
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        algorithms.supported_schemes()
     }
 }
 
@@ -156,7 +228,6 @@ fn named(common_name: &str) -> DistinguishedName {
 #[cfg(test)]
 mod tests {
     use http::StatusCode;
-    use rustls::pki_types::pem::PemObject;
     use rustls::{ClientConfig, SupportedProtocolVersion, version};
 
     use super::super::client::{Client, roots};

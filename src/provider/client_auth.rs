@@ -114,14 +114,17 @@ impl ClientAuth {
     ) -> Result<Option<HeaderValue>, FetchError> {
         let id = self.id().map(|id| id.read(secrets)).transpose()?;
         if let (Self::Basic { secret, .. }, Some(id)) = (self, &id) {
-            return Ok(Some(basic(id, &secrets.read(secret)?)));
+            let secret = secrets.read(secret)?;
+            let value = basic(id, &secret);
+            form.secrets.push(secret);
+            return Ok(Some(value));
         }
         if let Some(id) = &id {
             form.add("client_id", id.reveal());
         }
         match self {
             Self::Post { secret, .. } => {
-                form.add("client_secret", secrets.read(secret)?.reveal());
+                form.add_secret("client_secret", secrets.read(secret)?);
             }
             Self::Assertion { assertion, .. } => {
                 let id = id.as_ref().map(Secret::reveal);
@@ -131,7 +134,7 @@ impl ClientAuth {
                     .collect();
                 let made = assertion.make(&implied, subject, secrets, now)?;
                 form.add("client_assertion_type", JWT_BEARER);
-                form.add("client_assertion", made.reveal());
+                form.add_secret("client_assertion", made);
             }
             Self::Basic { .. } | Self::Certificate { .. } | Self::None { .. } | Self::Anonymous => {
             }
@@ -144,25 +147,39 @@ const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer
 
 /// `application/x-www-form-urlencoded`, zeroed when dropped, because a secret may be in it.
 #[derive(Debug, Default)]
-pub struct Form(Zeroizing<String>);
+pub struct Form {
+    text: Zeroizing<String>,
+    /// What must not be seen of it, nor of the field beside it.
+    secrets: Vec<Secret>,
+}
 
 impl Form {
     /// Adds a parameter.
     pub fn add(&mut self, name: &str, value: &str) {
-        if !self.0.is_empty() {
-            self.0.push('&');
+        let text = &mut self.text;
+        if !text.is_empty() {
+            text.push('&');
         }
-        self.0
-            .extend(form_urlencoded::byte_serialize(name.as_bytes()));
-        self.0.push('=');
-        self.0
-            .extend(form_urlencoded::byte_serialize(value.as_bytes()));
+        text.extend(form_urlencoded::byte_serialize(name.as_bytes()));
+        text.push('=');
+        text.extend(form_urlencoded::byte_serialize(value.as_bytes()));
+    }
+
+    /// Adds a parameter that must not be seen.
+    pub(super) fn add_secret(&mut self, name: &str, value: Secret) {
+        self.add(name, value.reveal());
+        self.secrets.push(value);
+    }
+
+    /// What must not be seen of it.
+    pub(super) fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        self.secrets.iter()
     }
 
     /// The form as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 }
 

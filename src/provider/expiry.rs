@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::exchange::Answer;
-use super::extract::{jwt_expiry, number, seconds, unix_seconds};
+use super::extract::{self, jwt_expiry, number, seconds, unix_seconds};
 use super::pointer::Pointer;
 use super::{Lifetime, Subject};
 
@@ -24,6 +24,8 @@ pub enum Expiry {
         /// `"_"` for `sandbox_eyJ...`
         strip_prefix: Option<String>,
     },
+    /// `expires_in` of a token response (RFC 6749 §5.1) or the `exp` of a token that is a JWT, whichever comes sooner.
+    ExpiresIn,
     /// What was asked for: the provider's input of this index.
     Input(usize, Unit),
     /// Always this long.
@@ -106,6 +108,10 @@ impl Expiry {
             Self::Jwt { strip_prefix } => {
                 let token = behind_prefix(from.token, strip_prefix.as_deref());
                 jwt_expiry(token).map(|end| from.until(end))
+            }
+            Self::ExpiresIn => {
+                let expires_in = from.document.and_then(|it| it.get("expires_in"));
+                extract::lifetime(expires_in, from.token, |end| from.until(end))
             }
             Self::Input(index, unit) => {
                 let value = Value::from(from.subject.input(*index));

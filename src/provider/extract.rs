@@ -29,25 +29,19 @@ pub fn check_token(token: &str) -> Result<(), FetchError> {
     Ok(())
 }
 
-/// The lifetime that an answer states: `expires_in`, else the JWT's own `exp`, else `after`.
+/// The lifetime that a token response states: `expires_in` (RFC 6749 §5.1), else the JWT's own `exp`.
 ///
-/// An `exp` that comes sooner than `expires_in` wins: it is what the upstream will check.
-#[must_use]
-pub fn lifetime(
+/// An `exp` that comes sooner than `expires_in` wins: it is what the upstream will check. `until` knows how long it is
+/// until a second since 1970.
+pub(super) fn lifetime(
     expires_in: Option<&Value>,
     token: &str,
-    after: Duration,
-    now: SystemTime,
-) -> Lifetime {
-    let by_exp = jwt_expiry(token).map(|exp| seconds(exp - unix_seconds(now)));
+    until: impl Fn(f64) -> Lifetime,
+) -> Option<Lifetime> {
+    let by_exp = jwt_expiry(token).map(until);
     match (expires_in.and_then(number).map(seconds), by_exp) {
-        (Some(Lifetime::For(stated)), Some(Lifetime::For(exp))) => Lifetime::For(stated.min(exp)),
-        (Some(Lifetime::Clamped(stated)), Some(Lifetime::For(exp))) => {
-            Lifetime::Clamped(stated.min(exp))
-        }
-        (Some(stated), _) => stated,
-        (None, Some(exp)) => exp,
-        (None, None) => Lifetime::For(after),
+        (Some(stated), Some(Lifetime::For(exp))) => Some(stated.at_most(exp)),
+        (stated, by_exp) => stated.or(by_exp),
     }
 }
 
@@ -120,10 +114,13 @@ mod tests {
 
     use super::*;
 
-    const AFTER: Duration = Duration::from_mins(5);
+    fn of(expires_in: &Value) -> Option<Lifetime> {
+        lifetime(Some(expires_in), "opaque", until)
+    }
 
-    fn of(expires_in: &Value) -> Lifetime {
-        lifetime(Some(expires_in), "opaque", AFTER, SystemTime::now())
+    // It is a quarter past midnight, or so, in 1970.
+    fn until(end: f64) -> Lifetime {
+        seconds(end - 1000.0)
     }
 
     fn jwt(claims: &Value) -> String {
@@ -132,60 +129,52 @@ mod tests {
 
     #[test]
     fn expires_in_is_read_however_it_is_written() {
-        let fallback = Lifetime::For(AFTER);
+        let length = |seconds| Some(Lifetime::For(Duration::from_secs_f64(seconds)));
+        let clamped = |length| Some(Lifetime::Clamped(length));
         for (written, read) in [
-            (json!(3600), Lifetime::For(Duration::from_secs(3600))),
-            (json!("3600"), Lifetime::For(Duration::from_secs(3600))),
-            (
-                json!(3599.5),
-                Lifetime::For(Duration::from_secs_f64(3599.5)),
-            ),
-            (
-                json!("3599.5"),
-                Lifetime::For(Duration::from_secs_f64(3599.5)),
-            ),
-            (
-                json!(31_104_000),
-                Lifetime::For(Duration::from_secs(31_104_000)),
-            ),
-            (json!(1), Lifetime::For(LEAST)),
-            (json!(0), Lifetime::Clamped(LEAST)),
-            (json!(-5), Lifetime::Clamped(LEAST)),
-            (json!(1e17), Lifetime::Clamped(IN_PLACE_OF_ABSURD)),
-            (json!("1e400"), fallback),
-            (json!("3600abc"), fallback),
-            (json!("NaN"), fallback),
-            (json!(""), fallback),
-            (json!(null), fallback),
-            (json!(true), fallback),
-            (json!([]), fallback),
+            (json!(3600), length(3600.0)),
+            (json!("3600"), length(3600.0)),
+            (json!(3599.5), length(3599.5)),
+            (json!("3599.5"), length(3599.5)),
+            (json!(31_104_000), length(31_104_000.0)),
+            (json!(1), length(1.0)),
+            (json!(0), clamped(LEAST)),
+            (json!(-5), clamped(LEAST)),
+            (json!(1e17), clamped(IN_PLACE_OF_ABSURD)),
+            (json!("1e400"), None),
+            (json!("3600abc"), None),
+            (json!("NaN"), None),
+            (json!(""), None),
+            (json!(null), None),
+            (json!(true), None),
+            (json!([]), None),
         ] {
             assert_eq!(of(&written), read, "{written}");
         }
     }
 
     #[test]
-    fn without_expires_in_the_exp_of_a_jwt_counts_and_then_the_configured_time() {
-        let now = UNIX_EPOCH + Duration::from_secs(1000);
-        let life = |token: &str| lifetime(None, token, AFTER, now);
-        assert_eq!(
-            life(&jwt(&json!({"exp": 1900}))),
-            Lifetime::For(Duration::from_secs(900))
-        );
-        assert_eq!(life(&jwt(&json!({"exp": 900}))), Lifetime::Clamped(LEAST));
-        assert_eq!(life(&jwt(&json!({"iat": 900}))), Lifetime::For(AFTER));
-        assert_eq!(life("not.a.jwt"), Lifetime::For(AFTER));
-        assert_eq!(life("two.segments"), Lifetime::For(AFTER));
+    fn without_expires_in_the_exp_of_a_jwt_counts() {
+        let life = |token: &str| lifetime(None, token, until);
+        let left = Duration::from_secs(900);
+        let over = Some(Lifetime::Clamped(LEAST));
+        assert_eq!(life(&jwt(&json!({"exp": 1900}))), Some(Lifetime::For(left)));
+        assert_eq!(life(&jwt(&json!({"exp": 900}))), over);
+        for token in [&jwt(&json!({"iat": 900})), "not.a.jwt", "two.segments"] {
+            assert_eq!(life(token), None);
+        }
     }
 
     #[test]
     fn a_sooner_exp_lowers_expires_in_and_a_later_one_does_not_raise_it() {
-        let now = UNIX_EPOCH + Duration::from_secs(1000);
-        let life = |exp: u64| lifetime(Some(&json!(600)), &jwt(&json!({"exp": exp})), AFTER, now);
-        assert_eq!(life(1300), Lifetime::For(Duration::from_secs(300)));
-        assert_eq!(life(9000), Lifetime::For(Duration::from_secs(600)));
-        let absurd = lifetime(Some(&json!(1e17)), &jwt(&json!({"exp": 1300})), AFTER, now);
-        assert_eq!(absurd, Lifetime::Clamped(Duration::from_secs(300)));
+        let life = |stated: f64, exp: u64| {
+            lifetime(Some(&json!(stated)), &jwt(&json!({"exp": exp})), until).unwrap()
+        };
+        let (sooner, stated) = (Duration::from_secs(300), Duration::from_secs(600));
+        assert_eq!(life(600.0, 1300), Lifetime::For(sooner));
+        assert_eq!(life(600.0, 9000), Lifetime::For(stated));
+        assert_eq!(life(600.0, 900), Lifetime::For(stated));
+        assert_eq!(life(1e17, 1300), Lifetime::Clamped(sooner));
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Grant types (RFC 6749 §4, RFC 7523 §2.1, RFC 8693): what a client asks a token for.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::assertion::Assertion;
 use super::client_auth::{ClientId, Form};
-use super::rotation::Rotated;
-use super::secret::{SecretRef, Secrets};
+use super::rotation::Rotation;
+use super::secret::{Secret, SecretRef, Secrets};
 use super::{FetchError, Subject};
 
 /// `grant_type`, with what belongs to it.
@@ -21,8 +22,8 @@ pub enum GrantType {
         /// The password.
         password: SecretRef,
     },
-    /// `refresh_token` (§6): the first one; later ones come with the answers.
-    RefreshToken(SecretRef),
+    /// `refresh_token` (§6).
+    RefreshToken(Arc<Rotation>),
     /// `urn:ietf:params:oauth:grant-type:jwt-bearer` (RFC 7523 §2.1).
     JwtBearer(Assertion),
     /// `urn:ietf:params:oauth:grant-type:token-exchange` (RFC 8693 §2.1).
@@ -71,7 +72,7 @@ impl GrantType {
             Self::Password { username, password } => {
                 username.reference().into_iter().chain([password]).collect()
             }
-            Self::RefreshToken(bootstrap) => vec![bootstrap],
+            Self::RefreshToken(rotation) => vec![rotation.first()],
             Self::JwtBearer(assertion) => vec![assertion.reference()],
             Self::TokenExchange(exchange) => {
                 let tokens = [&exchange.subject].into_iter().chain(&exchange.actor);
@@ -92,17 +93,18 @@ impl GrantType {
             Self::ClientCredentials => {}
             Self::Password { username, password } => {
                 form.add("username", username.read(secrets)?.reveal());
-                form.add("password", secrets.read(password)?.reveal());
+                form.add_secret("password", secrets.read(password)?);
             }
-            Self::RefreshToken(bootstrap) => {
-                let token = asked.rotated.latest(secrets.read(bootstrap)?);
-                form.add("refresh_token", token.reveal());
+            Self::RefreshToken(_) => {
+                if let Some(token) = asked.refresh_token {
+                    form.add_secret("refresh_token", token.clone());
+                }
             }
             Self::JwtBearer(assertion) => {
                 let id = asked.client_id.map(|id| id.read(secrets)).transpose()?;
                 let issuer: Vec<_> = id.iter().map(|id| ("iss", id.reveal())).collect();
                 let made = assertion.make(&issuer, asked.subject, secrets, asked.now)?;
-                form.add("assertion", made.reveal());
+                form.add_secret("assertion", made);
             }
             Self::TokenExchange(exchange) => exchange.add_to(form, secrets)?,
         }
@@ -116,16 +118,17 @@ pub(super) struct Asked<'a> {
     pub(super) subject: &'a Subject,
     pub(super) client_id: Option<&'a ClientId>,
     pub(super) secrets: &'a Secrets,
-    pub(super) rotated: &'a Rotated,
+    /// The one whose turn it is.
+    pub(super) refresh_token: Option<&'a Secret>,
     pub(super) now: SystemTime,
 }
 
 impl TokenExchange {
     fn add_to(&self, form: &mut Form, secrets: &Secrets) -> Result<(), FetchError> {
-        form.add("subject_token", secrets.read(&self.subject.token)?.reveal());
+        form.add_secret("subject_token", secrets.read(&self.subject.token)?);
         form.add("subject_token_type", &self.subject.token_type);
         if let Some(actor) = &self.actor {
-            form.add("actor_token", secrets.read(&actor.token)?.reveal());
+            form.add_secret("actor_token", secrets.read(&actor.token)?);
             form.add("actor_token_type", &actor.token_type);
         }
         if let Some(wanted) = &self.requested_token_type {

@@ -20,7 +20,7 @@ impl GraphQl {
     pub(super) async fn fetch(&self, call: &Call<'_>) -> Result<Grant, Failed> {
         let reading = &self.0.reading;
         self.0
-            .exchange(call, |_, document| judge(document, reading))
+            .exchange(call, |document| judge(document, reading))
             .await
     }
 }
@@ -85,19 +85,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::provider::reading::{SingleUse, TokenPlace};
+    use crate::provider::reading::TokenPlace;
 
     fn failed(document: &Value) -> Failed {
         let reading = Reading {
-            expect: Vec::new(),
-            token: TokenPlace::Body,
-            expiry: Vec::new(),
-            soft_expiry: Vec::new(),
-            fields: Vec::new(),
-            single_use: SingleUse::No,
             retry_after: Pointer::parse("/extensions/rateLimit/retryAfter").ok(),
-            error: None,
-            refresh: None,
+            ..Reading::new(TokenPlace::Body)
         };
         judge(Some(document), &reading).unwrap_err()
     }

@@ -2,7 +2,6 @@
 
 use serde_json::Value;
 
-use super::exchange::Answer;
 use super::reading::Reading;
 use super::request::{RequestTemplate, Values};
 use super::secret::{SecretRef, Secrets};
@@ -30,14 +29,14 @@ impl Http {
     ///
     /// When there is no usable token in the answer, or no answer.
     pub(super) async fn fetch(&self, call: &Call<'_>) -> Result<Grant, Failed> {
-        self.exchange(call, |_, _| Ok(())).await
+        self.exchange(call, |_| Ok(())).await
     }
 
-    /// The same, with an opinion about answers of status 2xx.
+    /// The same, with an opinion about the content of answers with a status of 2xx.
     pub(super) async fn exchange(
         &self,
         call: &Call<'_>,
-        judge: impl FnOnce(&Answer, Option<&Value>) -> Result<(), Failed>,
+        judge: impl FnOnce(Option<&Value>) -> Result<(), Failed>,
     ) -> Result<Grant, Failed> {
         let request = match (&self.refresh, call.refresh_token) {
             (Some(refresh), Some(_)) => refresh,
@@ -45,13 +44,7 @@ impl Http {
         };
         let values = Values::read(call, &self.references, &self.secrets)?;
         let answer = request.send(&values).await?;
-        let judged = if answer.status.is_success() {
-            let document = serde_json::from_slice(&answer.body).ok();
-            judge(&answer, document.as_ref())
-        } else {
-            Ok(())
-        };
-        let grant = judged.and_then(|()| self.reading.read(&answer, call.subject));
+        let grant = self.reading.read_judged(&answer, call.subject, judge);
         // A provider may repeat what it was sent.
         grant.map_err(|failed| failed.map_said(|said| values.redact(said)))
     }

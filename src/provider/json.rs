@@ -1,6 +1,11 @@
 //! JSON documents with texts in them that are filled in later.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
+
+use super::Input;
+use super::template::{Filter, FilterError, Template};
 
 /// A JSON document whose texts are `T`.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -13,6 +18,28 @@ pub enum Json<T> {
     List(Vec<Self>),
     /// An object, in the order of the file.
     Object(Vec<(String, Self)>),
+}
+
+/// The value of a text in a document: with the type of the input, or of the number, that it is exactly; else a text.
+///
+/// # Errors
+///
+/// The first error of `value`, or of a filter that does not take what it is given.
+pub(super) fn placed<'a, R, E: From<FilterError>>(
+    template: &'a Template<R>,
+    value: impl Fn(&'a R) -> Result<Cow<'a, str>, E>,
+    input: impl Fn(&R) -> Option<&'a Input>,
+) -> Result<Value, E> {
+    let text = template.render(value)?;
+    let typed = match template.as_placeholder() {
+        Some((_, [.., Filter::Int { .. }])) => text.parse::<i64>().ok().map(Value::from),
+        Some((reference, [])) => match input(reference) {
+            Some(Input::Json(json)) => serde_json::from_str(json).ok(),
+            Some(Input::Text(_)) | None => None,
+        },
+        _ => None,
+    };
+    Ok(typed.unwrap_or_else(|| Value::from(text)))
 }
 
 impl<T> Json<T> {

@@ -4,7 +4,6 @@
 //! made of both. A provider is a function from inputs to a token. It neither keeps tokens nor tries again: [`crate::token`] does.
 
 pub mod assertion;
-pub mod claim;
 pub mod client_auth;
 pub mod egress;
 pub mod exchange;
@@ -103,7 +102,7 @@ impl Provider {
     /// When the source gives no usable token.
     pub async fn fetch(&self, call: &Call<'_>) -> Result<Grant, Failed> {
         match &self.source {
-            Source::OAuth2(source) => Ok(source.fetch(call).await?),
+            Source::OAuth2(source) => source.fetch(call).await,
             Source::Static(source) => Ok(source.fetch()?),
             Source::Jwt(source) => Ok(source.fetch(call)?),
             Source::Http(source) => source.fetch(call).await,
@@ -126,6 +125,15 @@ impl Provider {
         match &self.source {
             Source::OAuth2(_) | Source::Static(_) | Source::Jwt(_) => &SingleUse::No,
             Source::Http(source) | Source::GraphQl(GraphQl(source)) => &source.reading.single_use,
+        }
+    }
+
+    /// Whether its tokens are made from a secret alone, and nobody is asked.
+    #[must_use]
+    pub const fn is_made_here(&self) -> bool {
+        match &self.source {
+            Source::Static(_) | Source::Jwt(_) => true,
+            Source::OAuth2(_) | Source::Http(_) | Source::GraphQl(_) => false,
         }
     }
 

@@ -1,7 +1,7 @@
 //! OAuth 2.0 token endpoints (RFC 6749).
 
 use std::borrow::Cow;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use http::HeaderValue;
 use serde::Deserialize;
@@ -9,13 +9,12 @@ use serde_json::Value;
 
 use super::client_auth::{ClientAuth, Form};
 use super::exchange::{self, Answer, Target};
-use super::extract;
 use super::grant_type::{Asked, GrantType};
-use super::pointer::Pointer;
-use super::rotation::Rotated;
-use super::secret::{Secret, Secrets};
+use super::reading::Reading;
+use super::rotation::Turn;
+use super::secret::{self, Secret, Secrets};
 use super::template::Template;
-use super::{Call, FetchError, Grant, Subject};
+use super::{Call, Failed, FetchError, Grant, Subject};
 
 /// `type = "oauth2"`
 #[derive(Debug)]
@@ -26,18 +25,14 @@ pub struct OAuth2 {
     pub client_auth: ClientAuth,
     /// What for.
     pub grant: GrantType,
-    /// The refresh token of the newest answer.
-    pub rotated: Rotated,
     /// What is asked for. Sorted, so that `a b` and `b a` are one.
     pub scope: Vec<String>,
     /// Where the token will be used (RFC 8707).
     pub resource: Vec<String>,
     /// Further parameters, filled in from the subject's inputs by their index.
     pub params: Vec<(String, Template<usize>)>,
-    /// Further members of the answer that are kept, by name.
-    pub fields: Vec<(String, Pointer)>,
-    /// The lifetime of a token whose answer states none.
-    pub after: Duration,
+    /// How the answer is read.
+    pub reading: Reading,
     /// How secrets are read.
     pub secrets: Secrets,
 }
@@ -48,24 +43,33 @@ impl OAuth2 {
     /// # Errors
     ///
     /// When there is no usable token in the answer, or no answer.
-    pub(super) async fn fetch(&self, call: &Call<'_>) -> Result<Grant, FetchError> {
-        let bootstrap = match &self.grant {
-            GrantType::RefreshToken(bootstrap) => self.secrets.read(bootstrap).ok(),
+    pub(super) async fn fetch(&self, call: &Call<'_>) -> Result<Grant, Failed> {
+        let mut turn = match &self.grant {
+            GrantType::RefreshToken(rotation) => {
+                let first = self.secrets.read(rotation.first())?;
+                Some(rotation.turn(first).await)
+            }
             _ => None,
         };
-        let (authorization, form) = self.request(call.subject, SystemTime::now())?;
+        let refresh_token = turn.as_ref().map(Turn::token);
+        let (authorization, form) = self.request(call.subject, refresh_token, SystemTime::now())?;
         let answer =
             exchange::post_form(&self.token_endpoint, authorization, form.as_str()).await?;
-        let granted = self.grant(&answer);
-        if let Some(bootstrap) = bootstrap {
-            self.follow_rotation(bootstrap, &answer, granted.as_ref().err());
+        let granted = self
+            .reading
+            .read_judged(&answer, call.subject, |document| self.is_bearer(document));
+        if let Some(turn) = &mut turn {
+            follow(turn, &answer, granted.as_ref().err());
         }
-        granted
+        // A provider may repeat what it was sent.
+        let redact = |said: &str| secret::redact(said, form.secrets(), call.subject.inputs());
+        granted.map_err(|failed| failed.map_said(redact))
     }
 
     fn request(
         &self,
         subject: &Subject,
+        refresh_token: Option<&Secret>,
         now: SystemTime,
     ) -> Result<(Option<HeaderValue>, Form), FetchError> {
         let mut form = Form::default();
@@ -73,7 +77,7 @@ impl OAuth2 {
             subject,
             client_id: self.client_auth.id(),
             secrets: &self.secrets,
-            rotated: &self.rotated,
+            refresh_token,
             now,
         };
         self.grant.add_to(&mut form, &asked)?;
@@ -94,69 +98,42 @@ impl OAuth2 {
         Ok((authorization, form))
     }
 
-    // RFC 6749 §6: an answer may bring the refresh token that replaces the one that was sent.
-    fn follow_rotation(&self, bootstrap: Secret, answer: &Answer, error: Option<&FetchError>) {
-        #[derive(Deserialize)]
-        struct Rotation {
-            refresh_token: String,
-        }
-        match error {
-            Some(FetchError::Refused { error }) if &**error == "invalid_grant" => {
-                self.rotated.forget();
-            }
-            Some(_) => {}
-            None => {
-                let rotation = serde_json::from_slice::<Rotation>(&answer.body).ok();
-                let latest = rotation.map(|it| it.refresh_token);
-                if let Some(latest) = latest.filter(|it| !it.is_empty()) {
-                    self.rotated.keep(bootstrap, Secret::new(latest));
-                }
-            }
-        }
-    }
-
-    fn grant(&self, answer: &Answer) -> Result<Grant, FetchError> {
-        if !answer.status.is_success() {
-            return Err(refusal(answer).unwrap_or_else(|| answer.failure()));
-        }
-        let success: Success = serde_json::from_slice(&answer.body)
-            .map_err(|_| FetchError::malformed("it is not the JSON of a token response"))?;
-        let Some(Value::String(token)) = success.access_token else {
-            return Err(FetchError::malformed("it has no access_token"));
-        };
-        let token = Secret::new(token);
-        match success.token_type {
-            None | Some(Value::Null) => {}
-            Some(Value::String(kind)) if kind.eq_ignore_ascii_case("bearer") => {}
+    // RFC 6749 §5.1: a token of another type is used in another way.
+    fn is_bearer(&self, document: Option<&Value>) -> Result<(), Failed> {
+        match document.and_then(|document| document.get("token_type")) {
+            None | Some(Value::Null) => Ok(()),
+            Some(Value::String(kind)) if kind.eq_ignore_ascii_case("bearer") => Ok(()),
             // RFC 8693 §2.2.1: what was exchanged need not be an access token.
             Some(Value::String(kind))
                 if kind.eq_ignore_ascii_case("n_a")
-                    && matches!(self.grant, GrantType::TokenExchange(_)) => {}
-            Some(_) => return Err(FetchError::malformed("its token_type is not Bearer")),
+                    && matches!(self.grant, GrantType::TokenExchange(_)) =>
+            {
+                Ok(())
+            }
+            Some(_) => Err(FetchError::malformed("its token_type is not Bearer").into()),
         }
-        extract::check_token(token.reveal())?;
-        let lifetime = extract::lifetime(
-            success.expires_in.as_ref(),
-            token.reveal(),
-            self.after,
-            SystemTime::now(),
-        );
-        let mut grant = Grant::new(token, lifetime);
-        if !self.fields.is_empty()
-            && let Ok(document) = serde_json::from_slice(&answer.body)
-        {
-            grant.fields = extract::fields(&self.fields, &document);
-        }
-        Ok(grant)
     }
 }
 
-/// RFC 6749 §5.1. Values that are only looked at, so that a strange one does not spoil the rest.
-#[derive(Deserialize)]
-struct Success {
-    access_token: Option<Value>,
-    token_type: Option<Value>,
-    expires_in: Option<Value>,
+// RFC 6749 §6: an answer may bring the refresh token that replaces the one that was sent. The sent one may be dead then,
+// so the new one is kept whatever else is wrong with the answer.
+fn follow(turn: &mut Turn<'_>, answer: &Answer, failed: Option<&Failed>) {
+    #[derive(Deserialize)]
+    struct Rotated {
+        refresh_token: String,
+    }
+    if answer.status.is_success() {
+        let rotated = serde_json::from_slice::<Rotated>(&answer.body).ok();
+        let newest = rotated.map(|it| it.refresh_token);
+        if let Some(newest) = newest.filter(|it| !it.is_empty()) {
+            turn.keep(Secret::new(newest));
+        }
+    }
+    if let Some(FetchError::Refused { error }) = failed.map(|failed| &failed.error)
+        && &**error == "invalid_grant"
+    {
+        turn.forget();
+    }
 }
 
 // RFC 6749 §5.2. Only codes of the registry are repeated: whatever else stands there may hold anything.

@@ -57,6 +57,12 @@ impl Pointer {
         Ok(Self(steps))
     }
 
+    /// The pointer to the member of this name.
+    #[must_use]
+    pub fn member(name: &str) -> Self {
+        Self(vec![Step::Key(name.to_owned())])
+    }
+
     /// The first value that it points at, in the document's order.
     #[must_use]
     pub fn first<'a>(&self, document: &'a Value) -> Option<&'a Value> {

@@ -16,7 +16,9 @@ use super::{Failed, FetchError, Grant, Lifetime, RefreshGrant, Subject};
 /// What makes an answer a good one, and where its parts are.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Reading {
-    /// What has to be true of it, besides its status.
+    /// What is true of an answer that will be the same until somebody changes a secret or the configuration.
+    pub refused: Vec<(Pointer, Expected)>,
+    /// What has to be true of a good one, besides its status.
     pub expect: Vec<(Pointer, Expected)>,
     /// Where the token is.
     pub token: TokenPlace,
@@ -79,28 +81,79 @@ pub struct RefreshPlace {
 }
 
 impl Reading {
+    /// Any 2xx is good, the token is here, and nothing else is known.
+    #[must_use]
+    pub const fn new(token: TokenPlace) -> Self {
+        Self {
+            refused: Vec::new(),
+            expect: Vec::new(),
+            token,
+            expiry: Vec::new(),
+            soft_expiry: Vec::new(),
+            fields: Vec::new(),
+            single_use: SingleUse::No,
+            retry_after: None,
+            error: None,
+            refresh: None,
+        }
+    }
+
     /// The token of a good answer.
     ///
     /// # Errors
     ///
     /// What is wrong with the answer. What it says is in the part for the log only.
     pub fn read(&self, answer: &Answer, subject: &Subject) -> Result<Grant, Failed> {
-        let document: Option<Value> = serde_json::from_slice(&answer.body).ok();
-        self.judge(answer, document.as_ref())
-            .map_err(|failed| failed.with_said(self.said(document.as_ref())))?;
-        self.grant(answer, document.as_ref(), subject)
-            .map_err(|error| {
-                let error = self.throttled(document.as_ref()).unwrap_or(error);
-                Failed::from(error).with_said(self.said(document.as_ref()))
-            })
+        self.read_judged(answer, subject, |_| Ok(()))
     }
 
-    // The status first, then what was expected.
-    fn judge(&self, answer: &Answer, document: Option<&Value>) -> Result<(), Failed> {
+    /// The same, with an opinion about the content of answers with a status of 2xx.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub(super) fn read_judged(
+        &self,
+        answer: &Answer,
+        subject: &Subject,
+        judge: impl FnOnce(Option<&Value>) -> Result<(), Failed>,
+    ) -> Result<Grant, Failed> {
+        let document: Option<Value> = serde_json::from_slice(&answer.body).ok();
+        let document = document.as_ref();
+        let read = || {
+            self.not_refused(answer, document)?;
+            self.succeeded(answer, document)?;
+            judge(document)?;
+            let throttled = |error| self.throttled(document).unwrap_or(error);
+            self.as_expected(document).map_err(throttled)?;
+            let grant = self.grant(answer, document, subject);
+            grant.map_err(|error| throttled(error).into())
+        };
+        read().map_err(|failed: Failed| failed.with_said(self.said(document)))
+    }
+
+    // Fewer requests, or a provider that is down: that passes, whatever the content says.
+    fn not_refused(&self, answer: &Answer, document: Option<&Value>) -> Result<(), Failed> {
+        let passes = answer.status.is_server_error() || matches!(answer.status.as_u16(), 408 | 429);
+        let Some(document) = document.filter(|_| !passes) else {
+            return Ok(());
+        };
+        let mut refused = self.refused.iter();
+        match refused.find(|(pointer, expected)| expected.is_met(pointer, document)) {
+            None => Ok(()),
+            Some((pointer, _)) => Err(Failed {
+                error: FetchError::Refused {
+                    error: format!("its `{pointer}` says so").into(),
+                },
+                unauthorized: answer.status == StatusCode::UNAUTHORIZED,
+                said: None,
+            }),
+        }
+    }
+
+    fn succeeded(&self, answer: &Answer, document: Option<&Value>) -> Result<(), Failed> {
         if answer.status.is_success() {
-            return self.unmet(document).map_or(Ok(()), |unmet| {
-                Err(self.throttled(document).unwrap_or(unmet).into())
-            });
+            return Ok(());
         }
         let error = match answer.status {
             StatusCode::TOO_MANY_REQUESTS => FetchError::Throttled {
@@ -115,20 +168,18 @@ impl Reading {
         })
     }
 
-    fn unmet(&self, document: Option<&Value>) -> Option<FetchError> {
+    fn as_expected(&self, document: Option<&Value>) -> Result<(), FetchError> {
         if self.expect.is_empty() {
-            return None;
+            return Ok(());
         }
-        let Some(document) = document else {
-            return Some(FetchError::malformed("it is not JSON"));
-        };
-        let (pointer, _) = self
-            .expect
-            .iter()
-            .find(|(pointer, expected)| !expected.is_met(pointer.first(document)))?;
-        Some(FetchError::malformed(format!(
-            "`{pointer}` is not as expected"
-        )))
+        let document = document.ok_or_else(|| FetchError::malformed("it is not JSON"))?;
+        let mut expect = self.expect.iter();
+        match expect.find(|(pointer, expected)| !expected.is_met(pointer, document)) {
+            None => Ok(()),
+            Some((pointer, _)) => Err(FetchError::malformed(format!(
+                "`{pointer}` is not as expected"
+            ))),
+        }
     }
 
     /// A 200 that says how long to stay away is a 429 in disguise.
@@ -177,11 +228,7 @@ impl Reading {
             let token = Secret::new(refresh.to_owned());
             (!refresh.is_empty()).then_some(RefreshGrant { token, lifetime })
         });
-        let fields = self.fields.iter().filter_map(|(name, pointer)| {
-            let value = pointer.first(document?)?;
-            Some((name.clone(), value.clone()))
-        });
-        let fields = fields.collect();
+        let fields = document.map(|document| extract::fields(&self.fields, document));
         let single_use = match &self.single_use {
             SingleUse::No => false,
             SingleUse::Yes => true,
@@ -190,7 +237,7 @@ impl Reading {
                 .is_some_and(|value| values.contains(value)),
         };
         Ok(Grant {
-            fields,
+            fields: fields.unwrap_or_default(),
             single_use,
             renew_after,
             refresh,
@@ -226,11 +273,12 @@ impl Reading {
 }
 
 impl Expected {
-    fn is_met(&self, value: Option<&Value>) -> bool {
+    fn is_met(&self, pointer: &Pointer, document: &Value) -> bool {
+        let mut found = pointer.find(document).into_iter();
         match self {
-            Self::OneOf(values) => value.is_some_and(|value| values.contains(value)),
-            Self::Present => value.is_some_and(|value| !value.is_null()),
-            Self::Absent => value.is_none_or(Value::is_null),
+            Self::OneOf(values) => found.any(|value| values.contains(value)),
+            Self::Present => found.any(|value| !value.is_null()),
+            Self::Absent => found.all(Value::is_null),
         }
     }
 }
@@ -276,15 +324,9 @@ mod tests {
 
     fn reading() -> Reading {
         Reading {
-            expect: Vec::new(),
-            token: TokenPlace::Json(pointer("/token")),
-            expiry: Vec::new(),
-            soft_expiry: Vec::new(),
-            fields: Vec::new(),
-            single_use: SingleUse::No,
             retry_after: Some(pointer("/retryAfter")),
             error: Some(pointer("/error")),
-            refresh: None,
+            ..Reading::new(TokenPlace::Json(pointer("/token")))
         }
     }
 

@@ -13,10 +13,10 @@ use serde_json::Value;
 
 use super::client_auth::Form;
 use super::exchange::{self, Answer, Ask};
-use super::json::Json;
-use super::secret::{Secret, SecretRef, Secrets};
-use super::template::{Filter, Template};
-use super::{Call, FetchError, Input};
+use super::json::{self, Json};
+use super::secret::{self, Secret, SecretRef, Secrets};
+use super::template::Template;
+use super::{Call, FetchError};
 use crate::net::connect::Endpoint;
 
 /// A request with placeholders.
@@ -99,13 +99,7 @@ impl<'a> Values<'a> {
     pub fn redact(&self, text: &str) -> String {
         let secrets = self.secrets.iter();
         let tokens = self.call.parent.into_iter().chain(self.call.refresh_token);
-        secrets
-            .chain(tokens)
-            .map(Secret::reveal)
-            .chain(self.call.subject.inputs().iter().map(Input::as_str))
-            // What is shorter is in every text.
-            .filter(|secret| secret.len() >= 4)
-            .fold(text.to_owned(), |text, secret| text.replace(secret, "***"))
+        secret::redact(text, secrets.chain(tokens), self.call.subject.inputs())
     }
 
     fn text(&self, part: Part) -> Result<Cow<'_, str>, FetchError> {
@@ -123,18 +117,12 @@ impl<'a> Values<'a> {
         template.render(|part| self.text(*part))
     }
 
-    // A template that is exactly one placeholder keeps the type of its value.
-    fn json(&self, template: &Template<Part>) -> Result<Value, FetchError> {
-        let text = self.render(template)?;
-        let typed = match template.as_placeholder() {
-            Some((_, [.., Filter::Int { .. }])) => text.parse::<i64>().ok().map(Value::from),
-            Some((Part::Input(index), [])) => match self.call.subject.inputs().get(*index) {
-                Some(Input::Json(json)) => serde_json::from_str(json).ok(),
-                Some(Input::Text(_)) | None => None,
-            },
-            _ => None,
+    fn json<'b>(&'b self, template: &'b Template<Part>) -> Result<Value, FetchError> {
+        let input = |part: &Part| match part {
+            Part::Input(index) => self.call.subject.inputs().get(*index),
+            Part::Secret(_) | Part::Parent | Part::RefreshToken => None,
         };
-        Ok(typed.unwrap_or_else(|| Value::from(text)))
+        json::placed(template, |part| self.text(*part), input)
     }
 }
 
@@ -227,8 +215,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::provider::Subject;
     use crate::provider::template::Reference;
+    use crate::provider::{Input, Subject};
 
     fn template(text: &str) -> Template<Part> {
         let resolved = Template::parse(text).unwrap().resolve(|reference| {

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use super::Input;
+
 /// Text that must never be seen: no `Display`, no `Serialize`, zeroed when dropped.
 ///
 /// A search for [`reveal`](Self::reveal) finds every place where one leaves the process.
@@ -101,6 +103,20 @@ impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Secrets").finish_non_exhaustive()
     }
+}
+
+/// Text in which none of these secrets can be seen, and none of these inputs.
+pub(super) fn redact<'a>(
+    text: &str,
+    secrets: impl Iterator<Item = &'a Secret>,
+    inputs: &'a [Input],
+) -> String {
+    secrets
+        .map(Secret::reveal)
+        .chain(inputs.iter().map(Input::as_str))
+        // What is shorter is in every text.
+        .filter(|hidden| hidden.len() >= 4)
+        .fold(text.to_owned(), |text, hidden| text.replace(hidden, "***"))
 }
 
 /// A secret that cannot be read now.

@@ -62,6 +62,11 @@ impl Parent {
         refused: &'a Arc<Token>,
     ) -> BoxFuture<'a, Option<Arc<Token>>> {
         async move {
+            // No guard is needed where nobody is asked, and the secret may be another one by now.
+            if self.tokens.provider().is_made_here() {
+                let newer = self.tokens.force(subject, Moment::now()).await.ok()?;
+                return (newer.secret() != refused.secret()).then_some(newer);
+            }
             match self.tokens.reject(subject, refused, Moment::now()) {
                 Rejected::Newer(newer) => Some(newer),
                 Rejected::Renewing(flight) => self.tokens.renewed(subject, flight, refused).await,

@@ -12,7 +12,8 @@ use crate::provider::client_auth::{ClientAuth, ClientId};
 use crate::provider::exchange::Target;
 use crate::provider::grant_type::GrantType;
 use crate::provider::oauth2::OAuth2;
-use crate::provider::rotation::Rotated;
+use crate::provider::pointer::Pointer;
+use crate::provider::reading::{Reading, TokenPlace};
 use crate::provider::secret::{SecretRef, Secrets};
 use crate::provider::static_key::StaticKey;
 use crate::provider::{Input, Policy, Source};
@@ -268,12 +269,10 @@ fn client_at(address: SocketAddr, place: &Place) -> Arc<Tokens> {
             secret: SecretRef::Env("SECRET".to_owned()),
         },
         grant: GrantType::default(),
-        rotated: Rotated::default(),
         scope: Vec::new(),
         resource: Vec::new(),
         params: Vec::new(),
-        fields: Vec::new(),
-        after: Duration::from_mins(5),
+        reading: Reading::new(TokenPlace::Json(Pointer::member("access_token"))),
         secrets: place.secrets(),
     };
     tokens_of(Source::OAuth2(source), &[], POLICY)

@@ -1,11 +1,13 @@
 //! How a client proves who it is, and what it asks a token for: the forms that arrive, and the JWTs in them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use http::{Method, StatusCode};
 use jsonwebtoken::{Algorithm, DecodingKey, TokenData, Validation};
 use pillion::fake::{Authority, ClientAuth, Fault, IdentityProvider, Rules};
 use rcgen::{CertificateParams, KeyPair};
+use rustls::ServerConfig;
 use serde_json::{Value, json};
 
 use crate::stage::{SECRET, Setting, Stage};
@@ -214,32 +216,73 @@ async fn an_assertion_that_somebody_else_has_signed_is_read_for_every_attempt() 
     assert_eq!(form(&stage)["client_assertion_type"], JWT_BEARER);
 }
 
-#[tokio::test]
-async fn a_certificate_proves_who_the_client_is() {
-    let authority = Authority::new().unwrap();
+/// A stage whose client shows this certificate to an identity provider that asks for one.
+async fn showing(
+    method: &str,
+    authority: &Authority,
+    tls: Arc<ServerConfig>,
+    (certificate, key): (&str, &str),
+) -> (IdentityProvider, Stage) {
     let mut rules = Rules::by_the_book("app", "");
     rules.client_auth = ClientAuth::None;
-    let tls = authority.mutual_server_config(&["127.0.0.1"]).unwrap();
     let strict = IdentityProvider::start(Some(tls), rules).await.unwrap();
     let setting = Stage::set().open();
-    let client = authority.client_certificate("app").unwrap();
     let write = |name: &str, text: &str| setting.directory().write(name, text);
     let ca = write("ca.pem", authority.certificate_pem());
-    let cert = write("client.crt", &client.certificate_pem);
-    let key = write("client.key", &client.key_pem);
+    let cert = write("client.crt", certificate);
+    let key = write("client.key", key);
     let lines = format!(
-        "client_auth = \"tls_client_auth\"\ntls = {{ ca = \"{}\", cert = \"{}\", key = \"{}\" }}",
+        "client_auth = \"{method}\"\ntls = {{ ca = \"{}\", cert = \"{}\", key = \"{}\" }}",
         ca.display(),
         cert.display(),
         key.display()
     );
     let url = format!("https://{}/token", strict.server().address());
     let stage = setting.provider_at(url).provider(&lines).start().await;
+    (strict, stage)
+}
+
+#[tokio::test]
+async fn a_certificate_proves_who_the_client_is() {
+    let authority = Authority::new().unwrap();
+    let client = authority.client_certificate("app").unwrap();
+    let tls = authority.mutual_server_config(&["127.0.0.1"]).unwrap();
+    let pair = (client.certificate_pem.as_str(), client.key_pem.as_str());
+    let (strict, stage) = showing("tls_client_auth", &authority, tls, pair).await;
     stage.get("/api/").await.expect_ok();
     let form = strict.last_request().unwrap().form();
     let id = ("client_id".to_owned(), "app".to_owned());
     assert!(form.contains(&id), "{form:?}");
     assert_eq!(strict.granted(), 1);
+}
+
+#[tokio::test]
+async fn a_certificate_that_its_own_key_has_signed_proves_it_where_the_provider_knows_it() {
+    let authority = Authority::new().unwrap();
+    let [(certificate, key), (stranger, its_key)] = [(); 2].map(|()| {
+        let pair = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["app".to_owned()]).unwrap();
+        let certificate = params.self_signed(&pair).unwrap();
+        (certificate.pem(), pair.serialize_pem())
+    });
+    let known = || {
+        let names = ["127.0.0.1"];
+        authority
+            .pinning_server_config(&names, &certificate)
+            .unwrap()
+    };
+    let method = "self_signed_tls_client_auth";
+    let (strict, stage) = showing(method, &authority, known(), (&certificate, &key)).await;
+    stage.get("/api/").await.expect_ok();
+    let form = strict.last_request().unwrap().form();
+    let id = ("client_id".to_owned(), "app".to_owned());
+    assert!(form.contains(&id), "{form:?}");
+    assert_eq!(strict.granted(), 1);
+
+    let (strict, stage) = showing(method, &authority, known(), (&stranger, &its_key)).await;
+    let reply = stage.get("/api/").await;
+    reply.expect_problem(503, "token-unavailable");
+    assert_eq!(strict.fetches(), 0);
 }
 
 #[tokio::test]

@@ -79,6 +79,10 @@ expiry = [ { jwt = true, strip_prefix = "_" }, { after = "15m" } ]
 "#;
 
 async fn forage() -> (Forage, Plan) {
+    forage_with(FORAGE).await
+}
+
+async fn forage_with(file: &str) -> (Forage, Plan) {
     let forage = Forage::start(None).await.unwrap();
     let (id, secret) = (
         forage.client_id().to_owned(),
@@ -88,7 +92,7 @@ async fn forage() -> (Forage, Plan) {
         SecretRef::Env(name) if name.ends_with("ID") => Some(id.clone()),
         _ => Some(secret.clone()),
     });
-    let plan = plan(FORAGE, forage.server(), secrets);
+    let plan = plan(file, forage.server(), secrets);
     (forage, plan)
 }
 
@@ -179,6 +183,29 @@ async fn a_renewed_parent_makes_its_children_due() {
         .unwrap();
     assert_eq!(child.freshness(Moment::now()), Freshness::Due);
     assert_eq!(forage.session_fetches(), 1, "not before somebody wants it");
+}
+
+#[tokio::test]
+async fn a_child_within_its_parent_ends_with_it_whatever_its_own_answer_says() {
+    for (line, is_within) in [("within_parent = true", true), ("", false)] {
+        let file = FORAGE.replace("[\"merchant\"]", &format!("[\"merchant\"]\n{line}"));
+        let (forage, plan) = forage_with(&file).await;
+        forage
+            .token_endpoint()
+            .set_lifetime(Duration::from_secs(100));
+        forage.set_session_lifetime(Duration::from_secs(700));
+        let child = get(&tokens(&plan, "forage-session"), &["1234567"])
+            .await
+            .unwrap();
+        let parent = get(&tokens(&plan, "forage-auth"), &[]).await.unwrap();
+        let end = |token: &Token| token.life().expires_at.unwrap();
+        assert_eq!(end(&child) <= end(&parent), is_within);
+        let before = end(&parent) - end(&child);
+        assert!(
+            before < Duration::from_secs(20),
+            "no sooner than it must: {before:?}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -453,6 +480,27 @@ async fn a_mutation_mints_a_token_with_its_inputs_as_variables() {
     assert_eq!(asked.headers["authorization"], "Basic S0VQVDo=");
     let input = json!({"paymentCardId": "pc_\"1", "permissions": ["SET_PAYMENT_CARD_PIN"]});
     assert_eq!(asked.body["variables"], json!({"input": input}));
+}
+
+#[tokio::test]
+async fn a_mutation_with_two_ids_makes_a_token_for_each_pair() {
+    let two = PIN
+        .replace("[\"card\"]", "[\"card\", \"user\"]")
+        .replace("paymentCardId", "userId = \"{input.user}\", paymentCardId");
+    let (book, server, plan) = Book::open(&two).await;
+    book.will(200, pin("UNTIL_EXPIRATION"));
+    let pins = tokens(&plan, "pin");
+    for (number, pair) in [["a", "bc"], ["ab", "c"]].into_iter().enumerate() {
+        for _ in 0..2 {
+            get(&pins, &pair).await.unwrap();
+        }
+        assert_eq!(server.requests(), number + 1);
+        let sent = &book.asked()[number].body["variables"]["input"];
+        assert_eq!(
+            (&sent["paymentCardId"], &sent["userId"]),
+            (&json!(pair[0]), &json!(pair[1]))
+        );
+    }
 }
 
 #[tokio::test]

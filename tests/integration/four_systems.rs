@@ -1,16 +1,20 @@
 //! `proxy.toml`, unmodified, in front of stand-ins of the four systems: what an app sends to each
 //! of its routes, and what comes of it.
 
+use std::hash::RandomState;
 use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use futures_util::future::join_all;
 use http::{Method, StatusCode};
 use pillion::cli::run::{self, Overlay, Running};
+use pillion::clock::Moment;
 use pillion::fake::{ClientKey, Fault, Highnote, Received, Stitch, Systems, Usage};
 use pillion::provider::secret::{SecretRef, Secrets};
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 
 use crate::stage::{Client, Reply, full, request};
 
@@ -289,7 +293,7 @@ async fn every_route_of_the_file_works() {
         if four.unproved().await.is_empty() {
             return;
         }
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        sleep(Duration::from_millis(5)).await;
     }
     panic!("no success on {:?}", four.unproved().await);
 }
@@ -812,4 +816,113 @@ async fn concierge_a_backend_token_that_is_revoked_before_a_mint_is_refreshed() 
     concierge.revoke_all();
     handed_out(&four.phones(61, &json!([phone(true)])).await);
     assert_eq!((concierge.logins(), concierge.refreshes()), (1, 1));
+}
+
+#[tokio::test]
+async fn highnote_a_mutation_without_arguments_sends_no_variables() {
+    let four = Four::start().await;
+    handed_out(&four.get(HOLDERS).await);
+    let sent = four.systems.highnote.mint_requests().pop().unwrap();
+    let sent = sent.json().unwrap();
+    assert!(sent["query"].is_string());
+    assert_eq!(sent.get("variables"), None);
+}
+
+#[tokio::test]
+async fn stitch_a_token_without_expires_in_lives_five_minutes() {
+    let four = Four::start().await;
+    let token_endpoint = four.systems.stitch.token_endpoint();
+    token_endpoint.amend_answers(|answer| {
+        answer.remove("expires_in");
+    });
+    let reply = four.graphql("/stitch", "{ ping }", json!({})).await;
+    reply.expect_ok();
+    let plan = four.running.proxy.plan();
+    let mut all = plan.providers.iter();
+    let tokens = all.find(|it| &*it.provider().name == "stitch").unwrap();
+    let status = tokens.status(&RandomState::new(), Moment::now());
+    let left = status.tokens[0].expires_in_seconds.unwrap();
+    assert!((280.0..=300.0).contains(&left), "{left}");
+}
+
+/// Sessions of this many merchants, each used once.
+async fn sessions(four: &Four, count: usize) -> Vec<String> {
+    let paths = (0..count).map(|number| format!("/forage/{number:07}/api/payment_methods/"));
+    let paths: Vec<_> = paths.collect();
+    for reply in join_all(paths.iter().map(|path| four.get(path))).await {
+        reply.expect_ok();
+    }
+    paths
+}
+
+#[tokio::test]
+async fn forage_a_revoked_parent_is_minted_once_and_each_child_once_when_all_are_refused_at_once() {
+    let four = Four::start().await;
+    let forage = &four.systems.forage;
+    let paths = sessions(&four, 20).await;
+    let fetches = || (forage.token_endpoint().fetches(), forage.session_fetches());
+    assert_eq!(fetches(), (1, 20));
+    forage.token_endpoint().revoke_all();
+    for reply in join_all(paths.iter().map(|path| four.get(path))).await {
+        reply.expect_ok();
+    }
+    assert_eq!(fetches(), (2, 40));
+}
+
+#[tokio::test]
+async fn forage_a_401_with_nothing_but_a_detail_renews_the_session() {
+    let four = Four::start().await;
+    let forage = &four.systems.forage;
+    let paths = sessions(&four, 1).await;
+    let detail = json!({ "detail": "Authentication credentials were not provided." });
+    let refusal = Fault::json(StatusCode::UNAUTHORIZED, &detail);
+    forage.api_faults().once(refusal);
+    four.get(&paths[0]).await.expect_ok();
+    let fetches = (forage.token_endpoint().fetches(), forage.session_fetches());
+    assert_eq!(fetches, (1, 2));
+}
+
+#[tokio::test]
+async fn forage_a_storm_of_429_costs_a_mint_for_each_merchant_and_leaves_the_parent_alone() {
+    let four = Four::start().await;
+    let forage = &four.systems.forage;
+    let limit = json!({ "errors": [{ "code": "too_many_requests", "message": "Slow down" }] });
+    let limit = Fault::json(StatusCode::TOO_MANY_REQUESTS, &limit);
+    forage.session_faults().always(limit);
+    let paths: Vec<_> = (0..20)
+        .map(|it| format!("/tokens/forage/{it:07}"))
+        .collect();
+    let began = Instant::now();
+    let all = paths.iter().cycle().take(200).map(|path| four.get(path));
+    for reply in join_all(all).await {
+        problem_without(reply, 503, "token-unavailable", "Slow down");
+    }
+    assert_eq!(forage.token_endpoint().fetches(), 1);
+    // One each, and at most one a second where this takes longer.
+    let most = 20 * (1 + usize::try_from(began.elapsed().as_secs()).unwrap());
+    let mints = forage.session_fetches();
+    assert!((20..=most).contains(&mints), "{mints} of {most}");
+    forage.session_faults().clear();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while four.get(&paths[0]).await.status != 200 {
+        assert!(Instant::now() < deadline, "not after the storm");
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(forage.token_endpoint().fetches(), 1);
+}
+
+#[tokio::test]
+async fn concierge_a_refresh_token_that_rotates_is_used_once_by_thirty_requests_at_once() {
+    let four = Four::start().await;
+    let concierge = &four.systems.concierge;
+    concierge.rotate_refresh_tokens(true);
+    four.users().await.expect_ok();
+    for refreshes in 1..=2 {
+        concierge.revoke_all();
+        for reply in join_all((0..30).map(|_| four.users())).await {
+            reply.expect_ok();
+        }
+        // A second use would have ended the login.
+        assert_eq!((concierge.logins(), concierge.refreshes()), (1, refreshes));
+    }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::StatusCode;
 use http::header::WWW_AUTHENTICATE;
 use pillion::fake::Fault;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -221,4 +221,24 @@ async fn a_scope_that_the_token_lacks_is_logged_once_with_where_to_add_it() {
             (&"api".into(), &"idp".into())
         );
     }
+}
+
+#[tokio::test]
+async fn what_a_provider_says_of_a_refusal_is_in_the_log_without_the_secrets_that_it_repeats() {
+    let lines = "refused = { \"/code\" = [17] }\nerror = \"/text\"";
+    let stage = Stage::with_provider(lines).await;
+    let text = format!("no app with the secret {SECRET}");
+    let refusal = json!({ "code": 17, "text": text });
+    let refusal = Fault::json(StatusCode::BAD_REQUEST, &refusal);
+    stage.identity_provider.faults().once(refusal);
+    let mut process = Process::start(&stage, "").await;
+    let mut client = Client::connect(process.address).await;
+    let reply = client.get("/api/").await;
+    let reply = reply.expect_problem(502, "token-refused");
+    assert!(!format!("{reply:?}").contains("no app"), "{reply:?}");
+    let told = process.line("token fetch failed").await;
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(told["outcome"], "refused");
+    assert_eq!(told["error"], "the provider refused: its `/code` says so");
+    assert_eq!(told["said"], "no app with the secret ***");
 }

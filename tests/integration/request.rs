@@ -427,6 +427,25 @@ async fn inputs_are_addressed_to_pillion_and_stay_there() {
 }
 
 #[tokio::test]
+async fn a_merchant_with_a_slash_comes_in_a_header_and_goes_out_in_one() {
+    let stage = Stage::set()
+        .provider("inputs = [\"merchant\"]\nparams = { merchant = \"{input.merchant}\" }")
+        .route(
+            "inputs = { merchant = \"{header.Merchant}\" }\n\
+             headers = { Authorization = \"Bearer {token}\", Merchant-Account = \"{input.merchant}\" }",
+        )
+        .start()
+        .await;
+    let asked = request(Method::GET, "/api/").header("merchant", "mid/123ab45c67");
+    stage.send(asked.body(full("")).unwrap()).await.expect_ok();
+    let seen = stage.upstream.last_request().unwrap();
+    assert_eq!(seen.field("merchant-account"), Some("mid/123ab45c67"));
+    let form = stage.identity_provider.last_request().unwrap().form();
+    let merchant = ("merchant".to_owned(), "mid/123ab45c67".to_owned());
+    assert!(form.contains(&merchant), "{form:?}");
+}
+
+#[tokio::test]
 async fn a_web_page_in_a_browser_does_not_get_through() {
     let stage = Stage::set()
         .top("[listen]\nhosts = [\"pillion.internal\"]")

@@ -353,3 +353,17 @@ async fn stitch_misses_a_scope_and_no_token_is_fetched_for_it() {
     assert_eq!(stitch.mutations(), 0);
     expect_action(&stage, "ignored", 3.0).await;
 }
+
+#[tokio::test]
+async fn a_403_that_means_expired_is_renewed_and_replayed_where_the_route_says_so() {
+    let rule = "unauthorized = [{ status = 401 }, { status = 403, json = \"/detail\", equals = [\"Token has expired\"] }]";
+    let stage = Stage::with_route(rule).await;
+    for (detail, status, fetches) in [
+        ("Token has expired", 200, 2),
+        ("You do not have permission", 403, 2),
+    ] {
+        let forbidden = Fault::json(StatusCode::FORBIDDEN, &json!({ "detail": detail }));
+        meet(&stage, forbidden).await.expect_status(status);
+        assert_eq!(stage.identity_provider.fetches(), fetches, "{detail}");
+    }
+}

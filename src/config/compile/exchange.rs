@@ -74,7 +74,33 @@ fn names(file: &HttpFile) -> Vec<String> {
 
 /// How an answer is read.
 pub(super) fn reading(file: &HttpFile, fields: Vec<(String, Pointer)>) -> Reading {
+    let inputs = names(file);
+    let refresh = file.refresh.as_ref().map(|refresh| RefreshPlace {
+        token: refresh.token.clone(),
+        expiry: places(&refresh.expiry, &inputs),
+    });
+    Reading {
+        refresh,
+        ..reading_of(&file.reading, fields, &inputs)
+    }
+}
+
+/// How a token response (RFC 6749 §5.1) is read: `after` is for one that does not say itself how long it lives.
+pub(super) fn token_response(
+    file: &ReadingFile,
+    fields: Vec<(String, Pointer)>,
+    inputs: &[String],
+) -> Reading {
+    let mut reading = reading_of(file, fields, inputs);
+    let is_stated = |place: &&Expiry| !matches!(place, Expiry::After(_));
+    let stated = reading.expiry.iter().take_while(is_stated).count();
+    reading.expiry.insert(stated, Expiry::ExpiresIn);
+    reading
+}
+
+fn reading_of(file: &ReadingFile, fields: Vec<(String, Pointer)>, inputs: &[String]) -> Reading {
     let ReadingFile {
+        refused,
         expect,
         token,
         expiry,
@@ -82,28 +108,17 @@ pub(super) fn reading(file: &HttpFile, fields: Vec<(String, Pointer)>) -> Readin
         single_use,
         retry_after,
         error,
-    } = &file.reading;
-    let inputs = names(file);
-    let places = |places: &[ExpiryFile]| places.iter().map(|it| place(it, &inputs)).collect();
+    } = file;
     Reading {
-        expect: expect
-            .iter()
-            .map(|(pointer, expected)| {
-                let expected = match expected {
-                    ExpectedFile::OneOf(values) => Expected::OneOf(values.clone()),
-                    ExpectedFile::Present => Expected::Present,
-                    ExpectedFile::Absent => Expected::Absent,
-                };
-                (pointer.clone(), expected)
-            })
-            .collect(),
+        refused: expected(refused),
+        expect: expected(expect),
         token: match token {
             TokenPlaceFile::Json(pointer) => TokenPlace::Json(pointer.clone()),
             TokenPlaceFile::Header(name) => TokenPlace::Header(name.clone()),
             TokenPlaceFile::Body => TokenPlace::Body,
         },
-        expiry: places(expiry),
-        soft_expiry: places(soft_expiry),
+        expiry: places(expiry, inputs),
+        soft_expiry: places(soft_expiry, inputs),
         fields,
         single_use: match single_use {
             SingleUseFile::No => SingleUse::No,
@@ -114,11 +129,24 @@ pub(super) fn reading(file: &HttpFile, fields: Vec<(String, Pointer)>) -> Readin
         },
         retry_after: retry_after.clone(),
         error: error.clone(),
-        refresh: file.refresh.as_ref().map(|refresh| RefreshPlace {
-            token: refresh.token.clone(),
-            expiry: places(&refresh.expiry),
-        }),
+        refresh: None,
     }
+}
+
+fn expected(file: &[(Pointer, ExpectedFile)]) -> Vec<(Pointer, Expected)> {
+    let compiled = file.iter().map(|(pointer, expected)| {
+        let expected = match expected {
+            ExpectedFile::OneOf(values) => Expected::OneOf(values.clone()),
+            ExpectedFile::Present => Expected::Present,
+            ExpectedFile::Absent => Expected::Absent,
+        };
+        (pointer.clone(), expected)
+    });
+    compiled.collect()
+}
+
+fn places(file: &[ExpiryFile], inputs: &[String]) -> Vec<Expiry> {
+    file.iter().map(|it| place(it, inputs)).collect()
 }
 
 fn place(place: &ExpiryFile, inputs: &[String]) -> Expiry {

@@ -29,14 +29,16 @@ use crate::net::connect::{Endpoint, EndpointSettings};
 use crate::net::pool::PoolSettings;
 use crate::net::tls::{TlsClients, TlsError, TlsSettings};
 use crate::provider::exchange::Target;
+use crate::provider::grant_type::GrantType;
 use crate::provider::graphql::GraphQl;
 use crate::provider::http::Http;
 use crate::provider::inputs::{InputCheck, Need};
 use crate::provider::jwt::JwtSource;
 use crate::provider::oauth2::OAuth2;
 use crate::provider::pointer::Pointer;
+use crate::provider::reading::Reading;
 use crate::provider::request::RequestTemplate;
-use crate::provider::rotation::Rotated;
+use crate::provider::rotation::Rotation;
 use crate::provider::secret::Secrets;
 use crate::provider::static_key::StaticKey;
 use crate::provider::template::{Reference, Template};
@@ -208,9 +210,8 @@ impl Compiler<'_> {
                     .map(|input| input.value.clone())
                     .collect();
                 inputs.hash(&mut hasher);
-                let fields = fields(file);
-                fields.hash(&mut hasher);
-                let source = self.oauth2(source, scope, &inputs, fields, &mut hasher)?;
+                let reading = exchange::token_response(&source.reading, fields(file), &inputs);
+                let source = self.oauth2(source, scope, &inputs, reading, &mut hasher)?;
                 checks = param_checks(&source);
                 (Source::OAuth2(source), inputs)
             }
@@ -243,7 +244,7 @@ impl Compiler<'_> {
         file: &OAuth2File,
         scope: Option<&[String]>,
         inputs: &[String],
-        fields: Vec<(String, Pointer)>,
+        reading: Reading,
         hasher: &mut DefaultHasher,
     ) -> Option<OAuth2> {
         let url = &file.token_endpoint;
@@ -257,7 +258,12 @@ impl Compiler<'_> {
             },
         )?;
         let client_auth = oauth2::client_auth(file, inputs);
-        let grant = oauth2::grant(file, inputs);
+        let mut grant = oauth2::grant(file, inputs);
+        if let GrantType::RefreshToken(rotation) = &mut grant
+            && let Some(known) = self.known_rotation(rotation)
+        {
+            *rotation = known;
+        }
         let own = || {
             file.scope
                 .iter()
@@ -287,7 +293,7 @@ impl Compiler<'_> {
             &scope,
             &file.resource,
             &params,
-            file.after,
+            &reading,
         )
             .hash(hasher);
         Some(OAuth2 {
@@ -298,13 +304,26 @@ impl Compiler<'_> {
             },
             client_auth,
             grant,
-            rotated: Rotated::default(),
             scope: scope.into_iter().collect(),
             resource: file.resource.clone(),
             params,
-            fields,
-            after: file.after,
+            reading,
             secrets: self.surroundings.secrets.clone(),
+        })
+    }
+
+    /// The same one, of another provider or of the plan before: what it has come to is not lost, and used once.
+    fn known_rotation(&self, rotation: &Arc<Rotation>) -> Option<Arc<Rotation>> {
+        let compiled = self.providers.iter().map(|(_, tokens)| tokens);
+        let previous = self.previous.into_iter().flat_map(|plan| &plan.providers);
+        compiled.chain(previous).find_map(|tokens| {
+            let Source::OAuth2(source) = &tokens.provider().source else {
+                return None;
+            };
+            match &source.grant {
+                GrantType::RefreshToken(known) if known == rotation => Some(Arc::clone(known)),
+                _ => None,
+            }
         })
     }
 

@@ -1,6 +1,7 @@
 //! The parts of [`compile`](super::compile) that are about who asks for a token, and what for.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use super::index_of;
 use crate::config::file::{
@@ -9,10 +10,10 @@ use crate::config::file::{
 };
 use crate::config::span::Spanned;
 use crate::provider::assertion::Assertion;
-use crate::provider::claim::ClaimPart;
 use crate::provider::client_auth::{ClientAuth, ClientId};
 use crate::provider::grant_type::GrantType;
-use crate::provider::jwt::Jwt;
+use crate::provider::jwt::{ClaimPart, Jwt};
+use crate::provider::rotation::Rotation;
 use crate::provider::template::{Reference, Template};
 
 pub(super) fn client_auth(file: &OAuth2File, inputs: &[String]) -> ClientAuth {
@@ -50,7 +51,10 @@ pub(super) fn grant(file: &OAuth2File, inputs: &[String]) -> GrantType {
             username: client_id(username),
             password: password.clone(),
         },
-        GrantFile::RefreshToken(bootstrap) => GrantType::RefreshToken(bootstrap.clone()),
+        GrantFile::RefreshToken(first) => {
+            let endpoint = file.token_endpoint.value.clone();
+            GrantType::RefreshToken(Arc::new(Rotation::new(first.clone(), endpoint)))
+        }
         GrantFile::JwtBearer(it) => GrantType::JwtBearer(assertion(it, file, inputs)),
         GrantFile::TokenExchange(exchange) => GrantType::TokenExchange(exchange.clone()),
     }
@@ -87,7 +91,7 @@ fn assertion(file: &AssertionFile, oauth2: &OAuth2File, inputs: &[String]) -> As
 }
 
 fn jwt(file: &JwtFile, inputs: &[String]) -> Jwt {
-    file.map(&|template: &Spanned<Template>| {
+    file.map(&mut |template: &Spanned<Template>| {
         let Ok(resolved) = template.resolve(|reference| {
             Ok::<_, Infallible>(match reference {
                 Reference::KeyFingerprint => ClaimPart::Fingerprint,

@@ -45,7 +45,7 @@ pub(super) fn method(value: &Value<'_>, report: &mut Report) -> Option<Method> {
         ("self_signed_tls_client_auth", Method::Certificate),
         ("none", Method::None),
     ];
-    choice(value, &choices, &[], report)
+    choice(value, &choices, report)
 }
 
 impl Method {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::HeaderName;
 use toml::de::DeValue;
 
-use super::names::name;
+use super::names::{name, no_input};
 use super::network::header_name;
 use super::pointer::pointer;
 use super::reader::{Table, Value, wrong_type};
@@ -49,6 +49,24 @@ pub(super) fn expiry(value: &Value<'_>, report: &mut Report) -> Option<Vec<Expir
         places.extend(place(element, report));
     }
     Some(places)
+}
+
+/// A mistake for every input that one of these places names and nobody declares.
+pub(super) fn unknown_inputs<'a>(
+    places: impl IntoIterator<Item = &'a ExpiryFile>,
+    inputs: &[&str],
+) -> Vec<Diagnostic> {
+    let named = places.into_iter().filter_map(|place| match place {
+        ExpiryFile::Input(name, _) => Some(name),
+        ExpiryFile::Json(..)
+        | ExpiryFile::Header(..)
+        | ExpiryFile::Jwt(_)
+        | ExpiryFile::After(_) => None,
+    });
+    named
+        .filter(|name| !inputs.contains(&name.value.as_str()))
+        .map(|name| no_input(name, inputs))
+        .collect()
 }
 
 /// Where a lifetime can be.
@@ -129,7 +147,7 @@ fn unit(table: &mut Table<'_>, report: &mut Report) -> Option<Unit> {
         ("rfc3339", Unit::Rfc3339),
     ];
     let unit = table.read("unit", report, |value, report| {
-        choice(value, &choices, &[], report)
+        choice(value, &choices, report)
     });
     unit.map(|unit| unit.value)
 }

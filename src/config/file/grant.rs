@@ -56,7 +56,7 @@ pub(super) fn kind(value: &Value<'_>, report: &mut Report) -> Option<Kind> {
             Kind::TokenExchange,
         ),
     ];
-    choice(value, &choices, &[], report)
+    choice(value, &choices, report)
 }
 
 impl Kind {

@@ -7,8 +7,8 @@ use serde_json::Value as JsonValue;
 use toml::de::DeValue;
 
 use super::egress::{EgressFile, egress_proxy};
-use super::expiry::{ExpiryFile, expiry};
-use super::names::{is_name, name, names};
+use super::expiry::{self, ExpiryFile, expiry};
+use super::names::{is_name, name, names, no_input};
 use super::network::header_name;
 use super::pointer::{self, pointer, values};
 use super::reader::{Table, Value, wrong_type};
@@ -67,6 +67,8 @@ pub struct HttpFile {
 /// How an answer is read.
 #[derive(Clone, Debug)]
 pub struct ReadingFile {
+    /// What is true of a refusal.
+    pub refused: Vec<(Pointer, ExpectedFile)>,
     /// What has to be true of an answer.
     pub expect: Vec<(Pointer, ExpectedFile)>,
     /// Where the token is.
@@ -114,6 +116,13 @@ pub enum SingleUseFile {
     Yes,
     /// `{ json = "/pointer", equals = "SINGLE_USE" }`
     When(Pointer, Vec<JsonValue>),
+}
+
+impl ReadingFile {
+    /// A mistake for every input that one of its places names and nobody declares.
+    pub(super) fn unknown_inputs(&self, inputs: &[&str]) -> Vec<Diagnostic> {
+        expiry::unknown_inputs(self.expiry.iter().chain(&self.soft_expiry), inputs)
+    }
 }
 
 impl HttpFile {
@@ -224,20 +233,33 @@ fn secrets(value: &Value<'_>, report: &mut Report) -> Option<Secrets> {
 fn reading(table: &mut Table<'_>, report: &mut Report) -> Option<ReadingFile> {
     let expect = table.read("expect", report, expect);
     let token = table.require("token", "token = \"/access_token\"", report, token_place);
-    let places = table.read("expiry", report, expiry);
-    let soft = table.read("soft_expiry", report, expiry);
     let single_use = table.read("single_use", report, single_use);
-    let retry_after = table.read("retry_after", report, pointer);
-    let error = table.read("error", report, pointer);
+    let token_response = token_response(table, report);
     Some(ReadingFile {
         expect: value_or(expect, Vec::new()),
         token: token?.value,
+        single_use: value_or(single_use, SingleUseFile::No),
+        ..token_response
+    })
+}
+
+/// How a token response (RFC 6749 §5.1) is read, with what the table says about it.
+pub(super) fn token_response(table: &mut Table<'_>, report: &mut Report) -> ReadingFile {
+    let places = table.read("expiry", report, expiry);
+    let soft = table.read("soft_expiry", report, expiry);
+    let refused = table.read("refused", report, expect);
+    let retry_after = table.read("retry_after", report, pointer);
+    let error = table.read("error", report, pointer);
+    ReadingFile {
+        refused: value_or(refused, Vec::new()),
+        expect: Vec::new(),
+        token: TokenPlaceFile::Json(Pointer::member("access_token")),
         expiry: value_or(places, Vec::new()),
         soft_expiry: value_or(soft, Vec::new()),
-        single_use: value_or(single_use, SingleUseFile::No),
+        single_use: SingleUseFile::No,
         retry_after: retry_after.map(|it| it.value),
         error: error.map(|it| it.value),
-    })
+    }
 }
 
 fn expect(value: &Value<'_>, report: &mut Report) -> Option<Vec<(Pointer, ExpectedFile)>> {
@@ -342,15 +364,9 @@ fn names_exist(file: &HttpFile, report: &mut Report) {
     let mut wrong: Vec<Diagnostic> = templates
         .flat_map(|template| unknown(template, &inputs, &secrets, file, report.source()))
         .collect();
-    let places = file.reading.expiry.iter().chain(&file.reading.soft_expiry);
     let refresh = file.refresh.iter().flat_map(|refresh| &refresh.expiry);
-    for place in places.chain(refresh) {
-        if let ExpiryFile::Input(name, _) = place
-            && !inputs.contains(&name.value.as_str())
-        {
-            wrong.push(no_input(name, &inputs));
-        }
-    }
+    wrong.extend(file.reading.unknown_inputs(&inputs));
+    wrong.extend(expiry::unknown_inputs(refresh, &inputs));
     for rule in &file.rules {
         if !inputs.contains(&rule.input.value.as_str()) {
             wrong.push(no_input(&rule.input, &inputs));
@@ -358,15 +374,6 @@ fn names_exist(file: &HttpFile, report: &mut Report) {
     }
     for diagnostic in wrong {
         report.push(diagnostic);
-    }
-}
-
-fn no_input(name: &Spanned<String>, inputs: &[&str]) -> Diagnostic {
-    let message = format!("there is no input `{}`", name.value);
-    let diagnostic = Diagnostic::error(message, name.span.clone());
-    match did_you_mean(name, inputs.iter().copied()) {
-        Some(meant) => diagnostic.hint(format!("did you mean \"{meant}\"?")),
-        None => diagnostic.hint("declare it in `inputs` of this provider"),
     }
 }
 

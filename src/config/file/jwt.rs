@@ -2,19 +2,17 @@
 
 use std::time::Duration;
 
-use serde_json::Value as Json;
-use toml::de::DeValue;
-
+use super::json::json;
 use super::names::names;
-use super::reader::{Table, Value, wrong_type};
+use super::reader::{Table, Value};
 use super::secret::secret;
-use super::template::{Verdict, template};
+use super::template::Verdict;
 use super::unit::some_time;
 use super::value::{boolean, choice, count, string};
 use crate::config::report::{Diagnostic, Report};
 use crate::config::span::{Spanned, value_or};
-use crate::provider::claim::{Claim, Claims};
-use crate::provider::jwt::{BACK_DATED, Jwt, KeyHints, Kid};
+use crate::provider::json::Json;
+use crate::provider::jwt::{BACK_DATED, Claims, Jwt, KeyHints, Kid};
 use crate::provider::secret::SecretRef;
 use crate::provider::signing::Algorithm;
 use crate::provider::template::{Reference, Template};
@@ -120,7 +118,7 @@ pub(super) fn jwt(
 
 fn algorithm(table: &mut Table<'_>, signer: &Signer, report: &mut Report) -> Option<Algorithm> {
     let read = |value: &Value<'_>, report: &mut Report| {
-        let algorithm = choice(value, &Algorithm::ALL, &[], report)?;
+        let algorithm = choice(value, &Algorithm::ALL, report)?;
         let mistake = match signer {
             Signer::Shared(_) if !algorithm.is_shared() => {
                 "a shared secret signs with \"HS256\", \"HS384\" or \"HS512\""
@@ -212,48 +210,10 @@ fn members(
     Some(read)
 }
 
-fn claim(value: &Value<'_>, report: &mut Report) -> Option<Claim<Spanned<Template>>> {
+fn claim(value: &Value<'_>, report: &mut Report) -> Option<Json<Spanned<Template>>> {
     let verdict = |reference: &Reference| match reference {
         Reference::Input(_) | Reference::KeyFingerprint => Verdict::Fine,
         _ => Verdict::Wrong("a claim is made of {input.NAME}, {key.sha256} and text"),
     };
-    match value.get_ref() {
-        DeValue::String(_) => {
-            let template = template(value, verdict, report)?;
-            Some(Claim::Text(Spanned::new(template, value.span())))
-        }
-        DeValue::Boolean(boolean) => Some(Claim::Fixed(Json::Bool(*boolean))),
-        DeValue::Integer(integer) => {
-            let number = i64::from_str_radix(integer.as_str(), integer.radix()).ok();
-            number_or_mistake(number.map(Into::into), value, report)
-        }
-        DeValue::Float(float) => {
-            let number = float.as_str().parse().ok();
-            number_or_mistake(number.and_then(serde_json::Number::from_f64), value, report)
-        }
-        DeValue::Array(items) => {
-            let items = items.iter().map(|item| claim(item, report));
-            Some(Claim::List(items.collect::<Option<_>>()?))
-        }
-        DeValue::Table(_) => members(value, |_| None, report).map(Claim::Object),
-        DeValue::Datetime(_) => {
-            wrong_type(
-                value,
-                "a string, a number, true, false, a list or a table",
-                report,
-            );
-            None
-        }
-    }
-}
-
-fn number_or_mistake(
-    number: Option<serde_json::Number>,
-    value: &Value<'_>,
-    report: &mut Report,
-) -> Option<Claim<Spanned<Template>>> {
-    if number.is_none() {
-        report.push(Diagnostic::error("JSON has no such number", value.span()));
-    }
-    Some(Claim::Fixed(Json::Number(number?)))
+    json(value, &verdict, report)
 }

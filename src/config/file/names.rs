@@ -6,6 +6,7 @@ use super::reader::Value;
 use super::value::{list, string};
 use crate::config::report::{Diagnostic, Report};
 use crate::config::span::Spanned;
+use crate::config::suggest::did_you_mean;
 
 /// A name that the file gives to something.
 pub(super) fn name(value: &Value<'_>, report: &mut Report) -> Option<String> {
@@ -24,6 +25,16 @@ pub(super) fn is_name(text: &str, span: Range<usize>, report: &mut Report) -> bo
         );
     }
     good
+}
+
+/// The mistake of naming an input that the provider does not declare.
+pub(super) fn no_input(name: &Spanned<String>, inputs: &[&str]) -> Diagnostic {
+    let message = format!("there is no input `{}`", name.value);
+    let diagnostic = Diagnostic::error(message, name.span.clone());
+    match did_you_mean(name, inputs.iter().copied()) {
+        Some(meant) => diagnostic.hint(format!("did you mean \"{meant}\"?")),
+        None => diagnostic.hint("declare it in `inputs` of this provider"),
+    }
 }
 
 /// Whether a name is here for the first time; a mistake if not.

@@ -218,7 +218,7 @@ pub(super) fn log(table: Option<Table<'_>>, report: &mut Report) -> LogFile {
             ("debug", tracing::Level::DEBUG),
             ("trace", tracing::Level::TRACE),
         ];
-        choice(value, &choices, &[], report)
+        choice(value, &choices, report)
     });
     let format = table.read("format", report, |value, report| {
         let choices = [
@@ -226,7 +226,7 @@ pub(super) fn log(table: Option<Table<'_>>, report: &mut Report) -> LogFile {
             ("human", LogFormat::Human),
             ("json", LogFormat::Json),
         ];
-        choice(value, &choices, &[], report)
+        choice(value, &choices, report)
     });
     table.finish(report);
     LogFile {

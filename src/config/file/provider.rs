@@ -12,7 +12,7 @@ use super::fields::fields;
 use super::grant::{self, GrantFile};
 use super::graphql::graphql;
 use super::hand_out::hand_out;
-use super::http::{HttpFile, SingleUseFile, http};
+use super::http::{HttpFile, ReadingFile, SingleUseFile, http, token_response};
 use super::jwt::{JwtFile, JwtSourceFile, jwt_source};
 use super::names::{is_name, names};
 use super::reader::{Table, Value, wrong_type};
@@ -90,8 +90,8 @@ pub struct OAuth2File {
     pub inputs: Vec<Spanned<String>>,
     /// A token is not used for longer than this, whatever the answer says.
     pub max_lifetime: Option<Duration>,
-    /// The life of a token whose answer does not say.
-    pub after: Duration,
+    /// How an answer is read.
+    pub reading: ReadingFile,
     /// How long one attempt may take.
     pub timeout: Duration,
     /// How long a request waits for a token.
@@ -170,7 +170,7 @@ pub(super) fn provider(
             ("graphql", Type::GraphQl),
             ("jwt", Type::Jwt),
         ];
-        choice(value, &choices, &[], report)
+        choice(value, &choices, report)
     })?;
     match kind.value {
         Type::OAuth2 | Type::Static | Type::Jwt => table.refuse("parent", report, |span| {
@@ -259,7 +259,12 @@ fn oauth2(mut table: Table<'_>, report: &mut Report) -> Option<OAuth2File> {
         Some(names(value, "an input", report))
     });
     let max_lifetime = table.read("max_lifetime", report, some_time);
-    let after = table.read("expiry", report, expiry);
+    let inputs = value_or(inputs, Vec::new());
+    let reading = token_response(&mut table, report);
+    let declared: Vec<_> = inputs.iter().map(|it| it.value.as_str()).collect();
+    for diagnostic in reading.unknown_inputs(&declared) {
+        report.push(diagnostic);
+    }
     let timeout = table.read("timeout", report, some_time);
     let token_wait = table.read("token_wait", report, some_time);
     let max_entries = table.read("max_entries", report, count);
@@ -294,9 +299,9 @@ fn oauth2(mut table: Table<'_>, report: &mut Report) -> Option<OAuth2File> {
         scope: value_or(scope, Vec::new()),
         resource: value_or(resource, Vec::new()),
         params: value_or(params, Vec::new()),
-        inputs: value_or(inputs, Vec::new()),
+        inputs,
         max_lifetime: max_lifetime.map(|it| it.value),
-        after: value_or(after, Duration::from_secs(300)),
+        reading,
         timeout: value_or(timeout, Duration::from_secs(10)),
         token_wait: value_or(token_wait, Duration::from_secs(10)),
         max_entries: value_or(max_entries, 10_000),
@@ -378,38 +383,4 @@ fn reserved(name: &str) -> Option<&'static str> {
         }
         _ => None,
     }
-}
-
-/// Only `[ { after = "10m" } ]` works now.
-fn expiry(value: &Value<'_>, report: &mut Report) -> Option<Duration> {
-    let DeValue::Array(array) = value.get_ref() else {
-        wrong_type(value, "a list like [ { after = \"10m\" } ]", report);
-        return None;
-    };
-    let mut after = None;
-    for element in array.iter() {
-        let mut table = Table::of(element, report)?;
-        if after.is_some() {
-            report.push(
-                Diagnostic::error("nothing comes after `after`", element.span())
-                    .hint("leave it out: `after` always applies"),
-            );
-            continue;
-        }
-        for key in ["json", "jwt", "input"] {
-            table.not_yet(key, report);
-        }
-        let later = ["json", "jwt", "input"].iter().any(|key| table.has(key));
-        for key in ["unit", "strip_prefix"].into_iter().filter(|_| later) {
-            table.take(key);
-        }
-        if later {
-            table.take("after");
-        } else {
-            let read = table.require("after", "after = \"10m\"", report, some_time);
-            after = read.map(|read| read.value);
-        }
-        table.finish(report);
-    }
-    after
 }

@@ -101,14 +101,6 @@ impl<'a> Table<'a> {
         None
     }
 
-    /// A key that is in the design and not yet in the program.
-    pub(super) fn not_yet(&mut self, key: &'static str, report: &mut Report) {
-        if let Some(name) = self.key(key) {
-            not_yet(&format!("`{key}`"), name.span(), report);
-        }
-        self.settled.push(key);
-    }
-
     /// A key that must not be here, and why.
     pub(super) fn refuse(
         &mut self,
@@ -164,14 +156,6 @@ fn unknown_key(key: &Spanned<&str>) -> Diagnostic {
         "unknown key".to_owned()
     };
     Diagnostic::error(message, key.span.clone())
-}
-
-/// A thing that is in the design and not yet in the program.
-pub(super) fn not_yet(what: &str, span: Range<usize>, report: &mut Report) {
-    report.push(Diagnostic::error(
-        format!("{what} is not yet supported"),
-        span,
-    ));
 }
 
 /// A value of another type than the wanted one. What it says stays hidden.

@@ -156,7 +156,7 @@ pub(super) fn route(value: &Value<'_>, report: &mut Report) -> Option<RouteFile>
             ("keep", OnConflict::Keep),
             ("reject", OnConflict::Reject),
         ];
-        choice(value, &choices, &[], report)
+        choice(value, &choices, report)
     });
     let remove = table.read("remove", report, |value, report| {
         let all = list(value, "a list of header names", report, removed_header)?;
@@ -165,7 +165,7 @@ pub(super) fn route(value: &Value<'_>, report: &mut Report) -> Option<RouteFile>
     let replay_limit = table.read("replay_limit", report, size);
     let replay = table.read("replay", report, |value, report| {
         let choices = [("401", Replay::Unauthorized), ("never", Replay::Never)];
-        choice(value, &choices, &[], report)
+        choice(value, &choices, report)
     });
     let timeouts = table.read("timeouts", report, timeouts);
     let allow_plaintext = table.read("allow_plaintext", report, boolean);

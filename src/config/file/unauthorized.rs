@@ -64,7 +64,7 @@ fn rule(value: &Value<'_>, report: &mut Report) -> Option<RuleFile> {
     let rule_condition = condition(&mut table, report);
     let renew = table.read("renew", report, |value, report| {
         let choices = [("self", Renew::Own), ("parent", Renew::Parent)];
-        choice(value, &choices, &[], report)
+        choice(value, &choices, report)
     });
     table.finish(report);
     Some(RuleFile {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use toml::de::DeValue;
 
-use super::reader::{Value, not_yet, wrong_type};
+use super::reader::{Value, wrong_type};
 use crate::config::report::{Diagnostic, Report};
 use crate::config::span::Spanned;
 use crate::config::suggest::did_you_mean;
@@ -130,7 +130,6 @@ pub(super) fn is_not_empty(
 pub(super) fn choice<T: Copy>(
     value: &Value<'_>,
     choices: &[(&str, T)],
-    later: &[&str],
     report: &mut Report,
 ) -> Option<T> {
     let names = || choices.iter().map(|(name, _)| *name);
@@ -144,18 +143,13 @@ pub(super) fn choice<T: Copy>(
     if let Some((_, choice)) = choices.iter().find(|(name, _)| *name == text) {
         return Some(*choice);
     }
-    if later.contains(&text) {
-        not_yet(&format!("`{text}`"), value.span(), report);
-        return None;
-    }
     let message = if text.len() <= 40 && text.chars().all(|c| c.is_ascii_graphic()) {
         format!("unknown value `{text}`")
     } else {
         "unknown value".to_owned()
     };
     let diagnostic = Diagnostic::error(message, value.span());
-    let meant = did_you_mean(text, names().chain(later.iter().copied()));
-    report.push(match meant {
+    report.push(match did_you_mean(text, names()) {
         Some(meant) => diagnostic.hint(format!("did you mean \"{meant}\"?")),
         None => diagnostic.hint(format!("write one of {}", one_of())),
     });

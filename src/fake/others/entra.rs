@@ -130,7 +130,7 @@ fn fetch(desk: &Desk, request: &Received) -> Result<Answer, Refusal> {
         "token_type": "Bearer",
         "expires_in": desk.seconds(),
         "ext_expires_in": desk.seconds(),
-        "refresh_in": desk.seconds() / 2,
+        "refresh_in": desk.refresh_in().as_secs(),
         "access_token": token,
     })))
 }

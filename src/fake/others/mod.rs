@@ -32,6 +32,7 @@ use serde_json::{Value, json};
 pub use self::jwt::ClientKey;
 use self::jwt::{Assertion, Verifier};
 use super::answer::{self, Answer};
+use super::locked::Locked;
 use super::minted::Minted;
 use super::recent::Recent;
 use super::token_endpoint::parse_form;
@@ -152,6 +153,8 @@ struct Desk {
     seen: Minted<()>,
     verifier: Option<Verifier>,
     granted: AtomicUsize,
+    /// When the client is asked to come back, if not at half of the token's life.
+    refresh_in: Locked<Option<Duration>>,
 }
 
 impl Desk {
@@ -167,6 +170,11 @@ impl Desk {
     fn issue(&self, token: &str) {
         self.granted.fetch_add(1, Ordering::Relaxed);
         self.tokens.insert(token, ());
+    }
+
+    fn refresh_in(&self) -> Duration {
+        let half = || self.tokens.lifetime() / 2;
+        self.refresh_in.lock().unwrap_or_else(half)
     }
 
     fn seconds(&self) -> u64 {
@@ -230,6 +238,7 @@ impl Other {
                 seen: Minted::new(Duration::from_secs(3600)),
                 verifier: client.map(Verifier::read).transpose()?,
                 granted: AtomicUsize::new(0),
+                refresh_in: Locked::default(),
             },
             faults: Faults::default(),
             requests: Recent::default(),
@@ -299,6 +308,11 @@ impl Other {
     /// Tokens made from now on live this long.
     pub fn set_lifetime(&self, lifetime: Duration) {
         self.site.desk.tokens.set_lifetime(lifetime);
+    }
+
+    /// Entra's answers ask for the next token after this time from now on.
+    pub fn set_refresh_in(&self, refresh_in: Duration) {
+        *self.site.desk.refresh_in.lock() = Some(refresh_in);
     }
 
     /// No token made so far is good any more.

@@ -1,5 +1,6 @@
 //! JSON Web Tokens that are signed here (RFC 7519): a token, or the parent of one, without anybody being asked.
 
+use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::digest::{self, digest};
@@ -7,8 +8,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Map, Value, json};
 
-use super::claim::{Claim, ClaimPart, Claims};
 use super::extract;
+use super::json::{self, Json};
 use super::secret::{Secret, SecretError, SecretRef, Secrets};
 use super::signing::{Algorithm, SigningKey};
 use super::template::Template;
@@ -53,6 +54,18 @@ pub struct Jwt<T = Template<ClaimPart>> {
     pub claims: Claims<T>,
     /// From `iat` to `exp`.
     pub lifetime: Duration,
+}
+
+/// Claims, or fields of a header, by name.
+pub type Claims<T> = Vec<(String, Json<T>)>;
+
+/// What a placeholder in a claim stands for.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum ClaimPart {
+    /// The subject's input of this index.
+    Input(usize),
+    /// `{key.sha256}`: the fingerprint of the signing key's public half.
+    Fingerprint,
 }
 
 /// Fields of the header by which the other side finds the key (RFC 7515 §4.1).
@@ -117,8 +130,8 @@ impl KeyHints {
 impl<T> Jwt<T> {
     /// The same with all text replaced.
     #[must_use]
-    pub fn map<U>(&self, replace: &impl Fn(&T) -> U) -> Jwt<U> {
-        let all = |claims: &Claims<T>| {
+    pub fn map<U>(&self, replace: &mut impl FnMut(&T) -> U) -> Jwt<U> {
+        let mut all = |claims: &Claims<T>| {
             let claims = claims.iter();
             claims
                 .map(|(name, claim)| (name.clone(), claim.map(replace)))
@@ -167,10 +180,19 @@ impl Jwt {
             })
         };
         let key = SigningKey::read(&secrets.read(&self.key)?, self.algorithm).map_err(wrong)?;
-        let fingerprint = || key.fingerprint().map_err(wrong);
+        let value = |part| match part {
+            ClaimPart::Input(index) => Ok(Cow::Borrowed(subject.input(index))),
+            ClaimPart::Fingerprint => key.fingerprint().map(Cow::Owned).map_err(wrong),
+        };
+        let input = |part| match part {
+            ClaimPart::Input(index) => subject.inputs().get(index),
+            ClaimPart::Fingerprint => None,
+        };
         let fill = |into: &mut Map<String, Value>, claims: &Claims<_>| {
-            claims.iter().try_for_each(|(name, claim): &(_, Claim<_>)| {
-                into.insert(name.clone(), claim.render(subject, &fingerprint)?);
+            claims.iter().try_for_each(|(name, claim)| {
+                let claim = claim
+                    .fill(&|text| json::placed(text, |part| value(*part), |part| input(*part)))?;
+                into.insert(name.clone(), claim);
                 Ok::<_, FetchError>(())
             })
         };

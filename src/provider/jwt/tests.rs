@@ -26,7 +26,7 @@ fn jwt(algorithm: Algorithm) -> Jwt {
     }
 }
 
-fn claim(name: &str, text: &str) -> (String, Claim<Template<ClaimPart>>) {
+fn claim(name: &str, text: &str) -> (String, Json<Template<ClaimPart>>) {
     let template = Template::parse(text).unwrap();
     let resolved = template.resolve(|reference| {
         Ok::<_, ()>(match reference {
@@ -34,7 +34,7 @@ fn claim(name: &str, text: &str) -> (String, Claim<Template<ClaimPart>>) {
             _ => ClaimPart::Input(0),
         })
     });
-    (name.to_owned(), Claim::Text(resolved.unwrap()))
+    (name.to_owned(), Json::Text(resolved.unwrap()))
 }
 
 fn now() -> SystemTime {
@@ -228,7 +228,7 @@ fn an_input_on_its_own_keeps_its_type() {
     jwt.claims = vec![
         (
             "grants".to_owned(),
-            Claim::Object(vec![("list".to_owned(), nested)]),
+            Json::Object(vec![("list".to_owned(), nested)]),
         ),
         claim("text", "a {input.x}"),
     ];
