@@ -84,7 +84,6 @@ pub(super) async fn sleep_until(then: Moment) {
 }
 
 /// Nothing takes any time here.
-#[expect(clippy::unnecessary_wraps, reason = "the same as what it stands for")]
 pub(super) async fn timeout<T>(
     _limit: Duration,
     wanted: impl Future<Output = T>,
