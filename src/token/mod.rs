@@ -4,6 +4,7 @@ pub mod backoff;
 pub mod cache;
 pub mod life;
 mod mint;
+pub mod pace;
 pub mod status;
 
 use std::future::Future;
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 use self::cache::{Asked, Fetch, Flight, Minted, Rejected, Slot, Slots};
 use self::life::{Freshness, Token};
 use self::mint::{Mint, Parent};
+use self::pace::Pace;
 use crate::metrics::{FetchReason, Metrics, ProviderMetrics};
 use crate::provider::inputs::InputFault;
 use crate::provider::reading::SingleUse;
@@ -29,6 +31,7 @@ pub struct Tokens {
     provider: Arc<Provider>,
     parent: Option<Arc<Parent>>,
     slots: Slots,
+    pace: Arc<Pace>,
     runtime: Handle,
     metrics: ProviderMetrics,
     failed_secrets: Arc<FailedSecrets>,
@@ -76,6 +79,7 @@ impl Tokens {
         Arc::new(Self {
             parent: parent.map(|tokens| Arc::new(Parent::new(tokens, &provider.inputs))),
             slots: Slots::new(provider.policy.max_entries),
+            pace: Arc::new(Pace::new(provider.policy.max_fetches)),
             metrics: metrics.provider(&provider.name),
             provider: Arc::new(provider),
             runtime,
@@ -334,6 +338,8 @@ impl Tokens {
             runtime: self.runtime.clone(),
             timeout: mint::longest(&self.provider, self.parent.as_deref()),
             max_lifetime: self.provider.policy.max_lifetime,
+            pace: Arc::clone(&self.pace),
+            patience: self.provider.policy.token_wait,
         }
     }
 }

@@ -26,6 +26,7 @@ use tokio::time::Instant;
 
 use super::backoff::{Backoff, FLOOR};
 use super::life::{Freshness, Life, Token};
+use super::pace::Pace;
 use crate::metrics::FetchReason;
 use crate::provider::secret::Secret;
 use crate::provider::{FetchError, Grant, Lifetime, RefreshGrant, Subject};
@@ -118,6 +119,10 @@ pub struct Fetch<F> {
     pub timeout: Duration,
     /// The longest life that is believed.
     pub max_lifetime: Option<Duration>,
+    /// When it is its turn, among all that ask the same provider.
+    pub pace: Arc<Pace>,
+    /// How long it waits for that.
+    pub patience: Duration,
 }
 
 impl Slot {
@@ -260,16 +265,12 @@ impl Slot {
         {
             return Err(backoff.clone());
         }
-        let Fetch {
-            future,
-            runtime,
-            timeout,
-            max_lifetime,
-        } = fetch(reason);
+        let fetch = fetch(reason);
+        let runtime = fetch.runtime.clone();
         let slot = Arc::clone(self);
         let mut task = JoinSet::new();
         let landing = async move {
-            let granted = slot.attempt(now, future, timeout, max_lifetime).await;
+            let granted = slot.attempt(now, fetch).await;
             let mut state = slot.lock();
             let token = slot.keep(&mut state, granted, reason);
             // Of many that fail together, the first says how long to wait.
@@ -355,16 +356,11 @@ impl Slot {
     {
         let start_at = state.attempted_at.map_or(now, |last| now.max(last + FLOOR));
         state.attempted_at = Some(start_at);
-        let Fetch {
-            future,
-            runtime,
-            timeout,
-            max_lifetime,
-        } = fetch(reason);
+        let fetch = fetch(reason);
+        let runtime = fetch.runtime.clone();
         let slot = Arc::clone(self);
         let landing = async move {
-            let attempt = slot.attempt(start_at, future, timeout, max_lifetime);
-            let granted = AssertUnwindSafe(attempt)
+            let granted = AssertUnwindSafe(slot.attempt(start_at, fetch))
                 .catch_unwind()
                 .await
                 .unwrap_or_else(|_panic| Err(FetchError::unavailable("an internal error")));
@@ -386,17 +382,19 @@ impl Slot {
     async fn attempt(
         &self,
         start_at: Instant,
-        fetch: impl Future<Output = Result<Minted, FetchError>>,
-        timeout: Duration,
-        longest: Option<Duration>,
+        fetch: Fetch<impl Future<Output = Result<Minted, FetchError>>>,
     ) -> Result<(Minted, Life), FetchError> {
         tokio::time::sleep_until(start_at).await;
+        let turn = fetch.pace.turn(fetch.patience).await?;
         // The life of a token counts from before it was asked for: what the network takes is lost, not won.
         let (asked_at, asked) = (Instant::now(), SystemTime::now());
         self.lock().attempted_at = Some(asked_at);
-        let minted = tokio::time::timeout(timeout, fetch)
+        let after = fetch.timeout;
+        let minted = tokio::time::timeout(after, fetch.future)
             .await
-            .unwrap_or(Err(FetchError::Timeout { after: timeout }))?;
+            .unwrap_or(Err(FetchError::Timeout { after }));
+        turn.end(&minted);
+        let minted = minted?;
         let grant = &minted.grant;
         let now = Instant::now();
         let counts_from = match grant.lifetime {
@@ -404,6 +402,7 @@ impl Slot {
             Lifetime::Clamped(_) => now,
             Lifetime::For(_) | Lifetime::Unlimited { .. } => asked_at,
         };
+        let longest = fetch.max_lifetime;
         let mut life = Life::new(grant.lifetime, longest, counts_from, asked, fastrand::f64());
         if let Some(renew_after) = grant.renew_after {
             life = life.due_after(renew_after);

@@ -8,6 +8,18 @@ use std::future::pending;
 use super::*;
 use crate::provider::Input;
 
+/// A fetch that no other stands in the way of.
+fn fetching<F>(future: F) -> Fetch<F> {
+    Fetch {
+        future,
+        runtime: Handle::current(),
+        timeout: LIMIT,
+        max_lifetime: None,
+        pace: Arc::new(Pace::new(1)),
+        patience: LIMIT,
+    }
+}
+
 /// A way to fetch that does what it is told, and remembers when it was asked and what for.
 #[derive(Clone)]
 struct Script(Arc<Mutex<Lines>>);
@@ -53,12 +65,7 @@ impl Script {
         reason: FetchReason,
     ) -> Fetch<impl Future<Output = Result<Minted, FetchError>> + Send + 'static> {
         let script = self.clone();
-        Fetch {
-            future: async move { script.answer(reason).await },
-            runtime: Handle::current(),
-            timeout: LIMIT,
-            max_lifetime: None,
-        }
+        fetching(async move { script.answer(reason).await })
     }
 
     async fn answer(&self, reason: FetchReason) -> Result<Minted, FetchError> {
