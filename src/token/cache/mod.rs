@@ -404,6 +404,10 @@ impl Slot {
         };
         let longest = fetch.max_lifetime;
         let mut life = Life::new(grant.lifetime, longest, counts_from, asked, fastrand::f64());
+        let previous = self.current.load_full();
+        if previous.is_some_and(|previous| *previous.secret() == grant.token) {
+            life = life.due_at_half();
+        }
         if let Some(renew_after) = grant.renew_after {
             life = life.due_after(renew_after);
         }

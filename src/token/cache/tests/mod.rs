@@ -2,6 +2,7 @@
 
 mod family;
 mod model;
+mod outage;
 
 use std::future::pending;
 
@@ -38,6 +39,8 @@ enum Answer {
     Seconds(f64),
     /// The same token each time.
     Same,
+    /// The same token each time, as long as it lives.
+    SameUntil(Instant),
     /// A token for which its provider stated nonsense.
     Clamped,
     Failure(FetchError),
@@ -75,6 +78,7 @@ impl Script {
         let (number, lifetime) = match answer {
             Answer::Seconds(seconds) => (number, Lifetime::For(Duration::from_secs_f64(seconds))),
             Answer::Same => (0, Lifetime::For(HOUR)),
+            Answer::SameUntil(end) => (0, Lifetime::For(end - Instant::now())),
             Answer::Clamped => (number, Lifetime::Clamped(secs(1))),
             Answer::Failure(error) => return Err(error),
             Answer::Panic => panic!("as the test wants it"),
