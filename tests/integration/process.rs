@@ -233,22 +233,26 @@ async fn a_scope_that_the_token_lacks_is_logged_once_with_where_to_add_it() {
 }
 
 /// The program, running beside the fakes of a stage. Dropping it kills it.
-struct Process {
+pub(crate) struct Process {
     child: Child,
     lines: UnboundedReceiver<String>,
     directory: Directory,
     config: String,
-    address: SocketAddr,
-    admin: SocketAddr,
+    pub(crate) address: SocketAddr,
+    pub(crate) admin: SocketAddr,
 }
 
 impl Process {
     /// Starts it with the stage's configuration, and these lines under `[listen]`.
     async fn start(stage: &Stage, listen: &str) -> Self {
+        Self::with_config(listen, &stage.config).await
+    }
+
+    /// Starts it with this configuration, and these lines under `[listen]`.
+    pub(crate) async fn with_config(listen: &str, config: &str) -> Self {
         let directory = Directory::new();
         let config = format!(
-            "[admin]\naddress = \"127.0.0.1:0\"\n[listen]\naddress = \"127.0.0.1:0\"\n{listen}\n{}",
-            stage.config
+            "[admin]\naddress = \"127.0.0.1:0\"\n[listen]\naddress = \"127.0.0.1:0\"\n{listen}\n{config}"
         );
         let path = directory.write("proxy.toml", &config);
         let mut child = pillion()
@@ -277,7 +281,7 @@ impl Process {
         }
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let kill = format!("kill -{name} {}", self.child.id());
         assert!(
             Command::new("sh")
@@ -294,7 +298,7 @@ impl Process {
     }
 
     /// What is left of its log when it has ended.
-    async fn rest(&mut self) -> String {
+    pub(crate) async fn rest(&mut self) -> String {
         let mut rest = String::new();
         while let Some(line) = within(self.lines.recv()).await {
             rest.push_str(&line);
@@ -304,7 +308,7 @@ impl Process {
     }
 
     /// Waits for its end.
-    async fn end(&mut self) -> Option<i32> {
+    pub(crate) async fn end(&mut self) -> Option<i32> {
         within(async {
             loop {
                 if let Some(status) = self.child.try_wait().unwrap() {
