@@ -55,13 +55,10 @@ impl Pace {
     ///
     /// The provider's last failure, if too many wait to find out whether it is back already.
     pub async fn turn(&self, patience: Duration) -> Result<Turn<'_>, FetchError> {
-        let place = match timeout(patience, self.places.acquire()).await {
-            Ok(Ok(place)) => place,
-            Ok(Err(_)) | Err(_) => {
-                return Err(FetchError::unavailable(
-                    "too many of its tokens are being fetched",
-                ));
-            }
+        let Ok(Ok(place)) = timeout(patience, self.places.acquire()).await else {
+            return Err(FetchError::unavailable(
+                "too many of its tokens are being fetched",
+            ));
         };
         sleep_until(self.book(Instant::now())?).await;
         Ok(Turn {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::process::Process;
-use crate::stage::{Client, Directory, Hostile, Reply, Wrong, full, request, sum};
+use crate::stage::{Client, Directory, Hostile, Reply, Stage, Wrong, full, request, sum};
 
 /// One way to be wrong, and what pillion promises of it.
 struct Row {
@@ -57,13 +57,12 @@ const fn throttled(seconds: u64) -> Promise {
 }
 
 #[tokio::test]
-async fn a_token_endpoint_may_answer_anything() {
+async fn a_token_endpoint_may_answer_anything_and_pillion_is_well_with_its_first_good_answer() {
     let elsewhere = Upstream::open(None).await.unwrap();
-    let upstream = Upstream::open(None).await.unwrap();
     let directory = Directory::new();
     let authority = Authority::new().unwrap();
     let ca = directory.write("ca.pem", authority.certificate_pem());
-    let mut config = "[log]\nlevel = \"debug\"\n".to_owned();
+    let mut tables = String::new();
     let mut zoo = Vec::new();
     for row in rows(&elsewhere) {
         let tls = (row.name == NOT_TLS).then(|| authority.server_config(&["127.0.0.1"]).unwrap());
@@ -76,17 +75,18 @@ async fn a_token_endpoint_may_answer_anything() {
         if let Problem(504, ..) = row.promise {
             lines += "timeout = \"1s\"\n";
         }
-        config += &format!(
+        tables += &format!(
             "[provider.{name}]\ntype = \"oauth2\"\ntoken_endpoint = \"{scheme}://{}/token\"\n\
              client_id = \"app\"\nclient_secret = {{ env = \"SECRET\" }}\n{lines}\
-             [[route]]\nname = \"{name}\"\npath = \"/{name}\"\nprovider = \"{name}\"\nupstream = \"http://{}\"\n",
+             [[route]]\nname = \"{name}\"\npath = \"/{name}\"\nprovider = \"{name}\"\nupstream = \"UPSTREAM\"\n",
             hostile.address(),
-            upstream.address(),
             name = row.name,
         );
         zoo.push((row.name, row.promise, hostile));
     }
-    let mut process = Process::with_config("drain_delay = \"0s\"", &config).await;
+    let setting = Stage::set().open().top("[log]\nlevel = \"debug\"");
+    let stage = setting.more(&tables).start().await;
+    let mut process = Process::start_in(&[], &stage, "drain_delay = \"0s\"").await;
     let began = Instant::now();
     let cages = zoo.into_iter().map(async |(name, promise, hostile)| Cage {
         name,
@@ -263,7 +263,7 @@ impl Cage {
 
 /// What the admin listener tells holds nothing of any answer. Returns the metrics.
 async fn sweep(process: &Process) -> String {
-    let mut admin = Client::connect(process.admin).await;
+    let mut admin = Client::connect(process.admin()).await;
     for accept in ["application/json", "text/html"] {
         let status = request(Method::GET, "/status").header("accept", accept);
         let status = admin.send(status.body(full("")).unwrap()).await.expect_ok();

@@ -239,23 +239,29 @@ pub(crate) struct Process {
     directory: Directory,
     config: String,
     pub(crate) address: SocketAddr,
-    pub(crate) admin: SocketAddr,
+    admin: SocketAddr,
 }
 
 impl Process {
     /// Starts it with the stage's configuration, and these lines under `[listen]`.
     async fn start(stage: &Stage, listen: &str) -> Self {
-        Self::with_config(listen, &stage.config).await
+        Self::start_in(&[], stage, listen).await
     }
 
-    /// Starts it with this configuration, and these lines under `[listen]`.
-    pub(crate) async fn with_config(listen: &str, config: &str) -> Self {
+    /// The same, with these variables in its environment.
+    pub(crate) async fn start_in(
+        environment: &[(&str, &str)],
+        stage: &Stage,
+        listen: &str,
+    ) -> Self {
         let directory = Directory::new();
         let config = format!(
-            "[admin]\naddress = \"127.0.0.1:0\"\n[listen]\naddress = \"127.0.0.1:0\"\n{listen}\n{config}"
+            "[admin]\naddress = \"127.0.0.1:0\"\n[listen]\naddress = \"127.0.0.1:0\"\n{listen}\n{}",
+            stage.config
         );
         let path = directory.write("proxy.toml", &config);
         let mut child = pillion()
+            .envs(environment.iter().copied())
             .arg("--config")
             .arg(path)
             .stderr(Stdio::piped())
@@ -305,6 +311,11 @@ impl Process {
             rest.push('\n');
         }
         rest
+    }
+
+    /// Where its admin listener is.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.admin
     }
 
     /// Waits for its end.

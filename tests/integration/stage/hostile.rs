@@ -146,7 +146,7 @@ impl Site {
         if let (Wrong::Greets(greeting), false) = (&self.wrong, healed) {
             self.say(&mut stream, greeting).await.ok();
             stream.shutdown().await.ok();
-            // What was sent is left unread for as long as the other side reads.
+            // Reads what the other side says: else the greeting would be lost in a reset.
             tokio::io::copy(&mut stream, &mut tokio::io::sink())
                 .await
                 .ok();

@@ -68,6 +68,21 @@ async fn many_that_failed_together_do_not_come_back_together() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn tokens_that_end_together_are_not_renewed_together() {
+    let mut due = Vec::new();
+    for _ in 0..50 {
+        let (_stage, token) = Stage::with_token(AN_HOUR).await;
+        due.push((token.life().due_at - token.life().issued_at).as_secs());
+    }
+    due.sort_unstable();
+    assert!(due[0] >= 2520 && due[49] <= 2880, "{due:?}");
+    assert!(
+        due[49] - due[0] >= 180,
+        "over half of the six minutes: {due:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_same_nearly_expired_token_again_and_again_makes_no_loop() {
     // As providers do that keep the token themselves until a minute before its end.
     let end = Instant::now() + HOUR;
