@@ -49,7 +49,7 @@
 //! | [`fake`] | stand-ins of real systems, for the demo and the tests; uses nothing of the rest |
 //! | [`config`] | from what the user wrote to what the program runs on, and every mistake in between |
 //! | [`proxy`] | the request |
-//! | [`token`] | the token: its [life](token::life), its [cache](token::cache), its [failures](token::backoff) |
+//! | [`token`] | the token: its [life](token::life), its [cache](token::cache), its [failures](token::backoff), and [how often a provider is asked](token::pace) |
 //! | [`provider`] | where tokens come from, from [a request](provider::request) to [what its answer says](provider::reading), and [where secrets are](provider::secret) |
 //! | [`net`] | sockets, TLS, tunnels, pools, workers |
 //! | [`metrics`] | every metric: name, help, labels |

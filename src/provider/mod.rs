@@ -67,6 +67,8 @@ pub struct Policy {
     pub token_wait: Duration,
     /// Requests that may wait for one token at the same time.
     pub max_waiters: usize,
+    /// Fetches that may be under way at the same time, for all its subjects.
+    pub max_fetches: usize,
     /// Subjects whose tokens are kept; so many are fetched in a second, at the most.
     pub max_entries: usize,
     /// A subject unused for this long is forgotten.

@@ -155,11 +155,19 @@ impl Reading {
         if answer.status.is_success() {
             return Ok(());
         }
-        let error = match answer.status {
-            StatusCode::TOO_MANY_REQUESTS => FetchError::Throttled {
-                retry_after: self.retry_after(document).or(answer.retry_after()),
+        let asked = |by_header| self.retry_after(document).or(by_header);
+        let error = match oauth2::refusal(answer).unwrap_or_else(|| answer.failure()) {
+            FetchError::Throttled { retry_after } => FetchError::Throttled {
+                retry_after: asked(retry_after),
             },
-            _ => oauth2::refusal(answer).unwrap_or_else(|| answer.failure()),
+            FetchError::Unavailable {
+                reason,
+                retry_after,
+            } => FetchError::Unavailable {
+                reason,
+                retry_after: asked(retry_after),
+            },
+            other => other,
         };
         Err(Failed {
             error,
@@ -190,8 +198,9 @@ impl Reading {
 
     fn retry_after(&self, document: Option<&Value>) -> Option<Duration> {
         let value = self.retry_after.as_ref()?.first(document?)?;
-        let seconds = extract::number(value)?;
-        Duration::try_from_secs_f64(seconds).ok()
+        let seconds = extract::number(value).filter(|seconds| *seconds >= 0.0)?;
+        // More than fits is as good as for ever.
+        Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
     }
 
     /// What the answer says about its failure: for the log.
@@ -414,13 +423,23 @@ mod tests {
 
     #[test]
     fn the_body_may_say_how_long_to_stay_away() {
-        let throttled = json!({"retryAfter": "7"});
-        let until = |status, reading: &Reading| {
-            let failed = read(reading, status, &throttled).unwrap_err();
+        let said = |value: Value, status, reading: &Reading| {
+            let failed = read(reading, status, &json!({ "retryAfter": value })).unwrap_err();
             (failed.error.retry_after(), failed.error.outcome().as_str())
         };
+        let until = |status, reading: &Reading| said("7".into(), status, reading);
         let seven = Some(Duration::from_secs(7));
         assert_eq!(until(429, &reading()), (seven, "throttled"));
+        assert_eq!(until(503, &reading()), (seven, "unavailable"));
+        let absurd = said(1e300.into(), 429, &reading());
+        assert_eq!(
+            absurd.0,
+            Some(Duration::from_hours(1)),
+            "as long as that is obeyed"
+        );
+        for nonsense in [json!(-5), json!("soon"), json!(null), json!([7])] {
+            assert_eq!(said(nonsense, 429, &reading()), (None, "throttled"));
+        }
         let expecting = Reading {
             expect: vec![(pointer("/token"), Expected::Present)],
             ..reading()

@@ -14,27 +14,39 @@ pub struct Backoff {
     pub error: FetchError,
     failed_at: Moment,
     delay: Duration,
+    /// The end of the window in which the next attempt falls.
+    window_ends: Moment,
+    /// What the jitter leaves of the time that a request has to wait at the most.
+    share: f64,
 }
 
 impl Backoff {
-    /// After `error`, which followed `previous` failures. `chance` from 0 to 1 is the jitter: full, so that many
-    /// processes that failed together do not come back together.
+    /// After `error`, and after `previous` if that was not the first. `chance` from 0 to 1 is the jitter.
+    ///
+    /// Attempts fall into windows that follow each other, of 1 s, 2 s, 4 s up to 60 s, and anywhere within theirs: many
+    /// processes that failed together do not come back together, and still no more than eleven attempts of each fall into
+    /// five minutes. Drawing each delay from nought on would make that sixteen.
     #[must_use]
-    pub fn after(error: FetchError, previous: u32, now: Moment, chance: f64) -> Self {
-        let doublings = previous.min(16);
-        let delay = match Kind::of(&error) {
-            Kind::Configuration => (CONFIGURATION_FIRST * (1 << doublings)).min(CONFIGURATION_MOST),
-            Kind::Connection | Kind::Other => {
-                let most = (TRANSIENT_FIRST * (1 << doublings)).min(TRANSIENT_MOST);
-                most.mul_f64(chance).max(FLOOR)
-            }
+    pub fn after(error: FetchError, previous: Option<&Self>, now: Moment, chance: f64) -> Self {
+        let failures = previous.map_or(0, |previous| previous.failures);
+        let doubled = |first: Duration, most| (first * (1 << failures.min(16))).min(most);
+        let (window, lands_at) = match Kind::of(&error) {
+            Kind::Configuration => (doubled(CONFIGURATION_FIRST, CONFIGURATION_MOST), 1.0),
+            Kind::Connection | Kind::Other => (doubled(TRANSIENT_FIRST, TRANSIENT_MOST), chance),
         };
-        let delay = error.retry_after().map_or(delay, |asked| asked.max(FLOOR));
+        // An attempt that a request has brought forward begins a row of windows anew.
+        let in_a_row = |previous: &&Self| previous.until(false) <= now;
+        let begins = previous
+            .filter(in_a_row)
+            .map_or(now, |previous| previous.window_ends.max(now));
+        let delay = (begins - now) + window.mul_f64(lands_at);
         Self {
-            failures: previous + 1,
+            failures: failures + 1,
+            delay: error.retry_after().unwrap_or(delay).max(FLOOR),
             error,
             failed_at: now,
-            delay,
+            window_ends: begins + window,
+            share: 1.0 - WANTED_JITTER * chance,
         }
     }
 
@@ -48,7 +60,7 @@ impl Backoff {
             Kind::Configuration => None,
         };
         let delay = match sooner {
-            Some(most) if wanted => self.delay.min(most),
+            Some(most) if wanted => self.delay.min(most.mul_f64(self.share)),
             _ => self.delay,
         };
         self.failed_at + delay
@@ -88,6 +100,8 @@ const CONFIGURATION_FIRST: Duration = Duration::from_secs(60);
 const CONFIGURATION_MOST: Duration = Duration::from_mins(15);
 const WANTED_AFTER_CONNECTION_FAILURE: Duration = Duration::from_secs(2);
 const WANTED_AFTER_ANSWER: Duration = Duration::from_secs(10);
+/// Of these two, up to this share less: tokens that end together are not wanted in step for ever.
+const WANTED_JITTER: f64 = 0.25;
 
 #[cfg(test)]
 mod tests {
@@ -113,31 +127,94 @@ mod tests {
         }
     }
 
+    /// The whole seconds until the next attempt after this many failures in a row.
     fn delay(error: &FetchError, previous: u32, chance: f64, wanted: bool) -> u64 {
-        let now = Moment::now();
-        let backoff = Backoff::after(error.clone(), previous, now, chance);
-        (backoff.until(wanted) - now).as_secs()
+        let mut backoff = Backoff::after(error.clone(), None, Moment::now(), chance);
+        for _ in 0..previous {
+            let failed_at = backoff.until(false);
+            backoff = Backoff::after(error.clone(), Some(&backoff), failed_at, chance);
+        }
+        (backoff.until(wanted) - backoff.failed_at).as_secs()
     }
 
     #[test]
-    fn transient_failures_double_from_a_second_to_a_minute_with_full_jitter() {
+    fn transient_failures_double_from_a_second_to_a_minute() {
         let most: Vec<_> = (0..9)
             .map(|n| delay(&unavailable(None), n, 1.0, false))
             .collect();
         assert_eq!(most, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
-        assert_eq!(delay(&unavailable(None), 8, 0.5, false), 30);
         assert_eq!(
-            delay(&unavailable(None), 8, 0.0, false),
+            delay(&unavailable(None), 0, 0.0, false),
             1,
             "never less than a second"
         );
     }
 
     #[test]
+    fn an_attempt_falls_anywhere_within_its_window() {
+        let first = Backoff::after(unreachable(), None, Moment::now(), 1.0);
+        let (mut previous, mut begins) = (first.clone(), first.until(false));
+        for seconds in [2, 4, 8, 16, 32, 60, 60] {
+            let window = Duration::from_secs(seconds);
+            for chance in [0.0, 0.25, 0.5, 0.99] {
+                let failed_at = previous.until(false);
+                let next = Backoff::after(unreachable(), Some(&previous), failed_at, chance);
+                let lands_at = begins + window.mul_f64(chance);
+                assert!(
+                    next.until(false) - lands_at <= FLOOR,
+                    "{seconds} s, {chance}"
+                );
+                assert!(next.until(false) >= lands_at, "{seconds} s, {chance}");
+            }
+            // Somewhere in it: where, makes no difference to the next window.
+            previous = Backoff::after(unreachable(), Some(&previous), previous.until(false), 0.3);
+            begins = begins + window;
+        }
+    }
+
+    #[test]
+    fn whatever_the_jitter_five_minutes_cost_eleven_attempts_at_the_most() {
+        let mut random = fastrand::Rng::with_seed(7);
+        for _ in 0..10_000 {
+            let began = Moment::now();
+            let mut backoff = Backoff::after(unreachable(), None, began, random.f64());
+            while backoff.until(false) < began + Duration::from_mins(5) {
+                let failed_at = backoff.until(false);
+                backoff = Backoff::after(unreachable(), Some(&backoff), failed_at, random.f64());
+            }
+            assert!((9..=11).contains(&backoff.failures), "{}", backoff.failures);
+        }
+    }
+
+    #[test]
     fn a_wanted_token_is_tried_for_soon_after_the_provider_may_be_back() {
-        assert_eq!(delay(&unreachable(), 8, 1.0, true), 2);
-        assert_eq!(delay(&unavailable(None), 8, 1.0, true), 10);
-        assert_eq!(delay(&refused(), 8, 1.0, true), 900);
+        assert_eq!(delay(&refused(), 8, 0.5, true), 900);
+        for chance in [0.0, 0.5, 1.0] {
+            let now = Moment::now();
+            let long = Backoff::after(unavailable(None), None, now, chance);
+            let long = Backoff {
+                delay: TRANSIENT_MOST,
+                ..long
+            };
+            let soon = 10.0 - 2.5 * chance;
+            assert_eq!((long.until(true) - now).as_secs_f64(), soon);
+            let long = Backoff {
+                error: unreachable(),
+                ..long
+            };
+            assert_eq!((long.until(true) - now).as_secs_f64(), soon / 5.0);
+        }
+    }
+
+    #[test]
+    fn an_attempt_that_a_request_brought_forward_delays_no_other() {
+        let (mut now, mut previous) = (Moment::now(), None);
+        for _ in 0..100 {
+            let backoff = Backoff::after(unreachable(), previous.as_ref(), now, 1.0);
+            assert!(backoff.until(false) - now <= TRANSIENT_MOST);
+            now = backoff.until(true);
+            previous = Some(backoff);
+        }
     }
 
     #[test]

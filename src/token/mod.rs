@@ -4,6 +4,7 @@ pub mod backoff;
 pub mod cache;
 pub mod life;
 mod mint;
+pub mod pace;
 pub mod status;
 
 use std::future::Future;
@@ -19,6 +20,7 @@ use self::cache::slot::{Asked, Fetch, Flight, Minted, Rejected, Slot};
 use self::cache::slots::{FULL_LOOK, Slots};
 use self::life::{Freshness, Token};
 use self::mint::{Mint, Parent};
+use self::pace::Pace;
 use crate::clock::{self, Moment};
 use crate::metrics::{FetchReason, Metrics, ProviderMetrics};
 use crate::provider::inputs::InputFault;
@@ -33,6 +35,7 @@ pub struct Tokens {
     slots: Arc<Slots>,
     /// Ends with these tokens.
     _sweeping: JoinSet<()>,
+    pace: Arc<Pace>,
     runtime: Handle,
     metrics: ProviderMetrics,
     failed_secrets: Arc<FailedSecrets>,
@@ -87,6 +90,7 @@ impl Tokens {
             parent: parent.map(|tokens| Arc::new(Parent::new(tokens, &provider.inputs))),
             slots,
             _sweeping: sweeping,
+            pace: Arc::new(Pace::new(provider.policy.max_fetches)),
             metrics: metrics.provider(&provider.name),
             provider: Arc::new(provider),
             runtime,
@@ -369,6 +373,8 @@ impl Tokens {
             runtime: self.runtime.clone(),
             timeout: mint::longest(&self.provider, self.parent.as_deref()),
             max_lifetime: self.provider.policy.max_lifetime,
+            pace: Arc::clone(&self.pace),
+            patience: self.provider.policy.token_wait,
         }
     }
 }

@@ -44,6 +44,7 @@ const POLICY: Policy = Policy {
     timeout: Duration::from_secs(10),
     token_wait: Duration::from_secs(10),
     max_waiters: 1000,
+    max_fetches: 64,
     max_entries: 1000,
     max_idle: Duration::from_hours(1),
     max_lifetime: None,

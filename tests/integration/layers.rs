@@ -99,6 +99,7 @@ fn there_is_no_lock_but_these() {
             "provider/rotation.rs",
             "proxy/upstream.rs",
             "token/cache/",
+            "token/pace.rs",
         ],
     );
 }

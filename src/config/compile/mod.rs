@@ -518,6 +518,7 @@ fn policy(file: &ProviderFile, limits: &LimitsFile) -> Policy {
         timeout: Duration::from_secs(10),
         token_wait: Duration::from_secs(10),
         max_waiters: limits.waiters,
+        max_fetches: limits.fetches,
         max_entries: 1,
         max_idle: Duration::from_hours(1),
         max_lifetime: None,

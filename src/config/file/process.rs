@@ -60,6 +60,8 @@ pub struct LimitsFile {
     pub replay_budget_bytes: usize,
     /// Requests that wait for one token, at once.
     pub waiters: usize,
+    /// Token fetches of one provider, at once.
+    pub fetches: usize,
     /// Idle connections kept for one upstream.
     pub idle_per_upstream: usize,
     /// How long an idle connection is kept.
@@ -179,6 +181,7 @@ pub(super) fn limits(table: Option<Table<'_>>, report: &mut Report) -> LimitsFil
         ),
         replay_budget_bytes: value_or(table.read("replay_budget", report, size), 16 << 20),
         waiters: value_or(table.read("waiters", report, count), 10_000),
+        fetches: value_or(table.read("fetches", report, count), 64),
         idle_per_upstream: value_or(table.read("idle_per_upstream", report, count), 64),
         idle_timeout: value_or(
             table.read("idle_timeout", report, some_time),

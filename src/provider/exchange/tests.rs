@@ -80,3 +80,25 @@ async fn no_more_is_read_than_a_token_can_need() {
         "the provider's answer is not usable: the answer is longer than 64 KiB"
     );
 }
+
+#[test]
+fn retry_after_is_a_number_or_a_date_and_more_than_fits_is_for_ever() {
+    let in_a_minute = httpdate::fmt_http_date(SystemTime::now() + Duration::from_mins(1));
+    let whole = |said: &str| {
+        let mut headers = HeaderMap::new();
+        headers.insert(RETRY_AFTER, HeaderValue::from_str(said).unwrap());
+        let answer = Answer {
+            status: StatusCode::TOO_MANY_REQUESTS,
+            headers,
+            body: Bytes::new(),
+        };
+        answer.retry_after().map(|asked| asked.as_secs())
+    };
+    assert_eq!(whole(" 7 "), Some(7));
+    assert!(whole(&in_a_minute).is_some_and(|asked| (50..=60).contains(&asked)));
+    assert_eq!(whole("Thu, 01 Jan 1970 00:00:00 GMT"), Some(0));
+    assert_eq!(whole("99999999999999999999999"), Some(u64::MAX));
+    for nonsense in ["", "soon", "-5", "+5", "1.5"] {
+        assert_eq!(whole(nonsense), None, "{nonsense}");
+    }
+}

@@ -10,7 +10,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
 
 use super::sync::{
-    ArcSwapOption, AtomicBool, AtomicU64, AtomicUsize, Handle, JoinSet, Mutex, MutexGuard,
+    ArcSwapOption, AtomicBool, AtomicU64, AtomicUsize, Handle, JoinSet, Mutex, MutexGuard, Pace,
     sleep_until, timeout,
 };
 use crate::clock::Moment;
@@ -110,6 +110,10 @@ pub struct Fetch<F> {
     pub timeout: Duration,
     /// The longest life that is believed.
     pub max_lifetime: Option<Duration>,
+    /// When it is its turn, among all that ask the same provider.
+    pub pace: Arc<Pace>,
+    /// How long it waits for that.
+    pub patience: Duration,
 }
 
 impl Slot {
@@ -252,16 +256,12 @@ impl Slot {
         {
             return Err(backoff.clone());
         }
-        let Fetch {
-            future,
-            runtime,
-            timeout,
-            max_lifetime,
-        } = fetch(reason);
+        let fetch = fetch(reason);
+        let runtime = fetch.runtime.clone();
         let slot = Arc::clone(self);
         let mut task = JoinSet::new();
         let landing = async move {
-            let granted = slot.attempt(now, future, timeout, max_lifetime).await;
+            let granted = slot.attempt(now, fetch).await;
             let mut state = slot.lock();
             let token = slot.keep(&mut state, granted, reason);
             // Of many that fail together, the first says how long to wait.
@@ -370,16 +370,11 @@ impl Slot {
     {
         let start_at = state.attempted_at.map_or(now, |last| now.max(last + FLOOR));
         state.attempted_at = Some(start_at);
-        let Fetch {
-            future,
-            runtime,
-            timeout,
-            max_lifetime,
-        } = fetch(reason);
+        let fetch = fetch(reason);
+        let runtime = fetch.runtime.clone();
         let slot = Arc::clone(self);
         let landing = async move {
-            let attempt = slot.attempt(start_at, future, timeout, max_lifetime);
-            let granted = AssertUnwindSafe(attempt)
+            let granted = AssertUnwindSafe(slot.attempt(start_at, fetch))
                 .catch_unwind()
                 .await
                 .unwrap_or_else(|_panic| Err(FetchError::unavailable("an internal error")));
@@ -401,17 +396,19 @@ impl Slot {
     async fn attempt(
         &self,
         start_at: Moment,
-        fetch: impl Future<Output = Result<Minted, FetchError>>,
-        limit: Duration,
-        longest: Option<Duration>,
+        fetch: Fetch<impl Future<Output = Result<Minted, FetchError>>>,
     ) -> Result<(Minted, Life), FetchError> {
         sleep_until(start_at).await;
+        let turn = fetch.pace.turn(fetch.patience).await?;
         // The life of a token counts from before it was asked for: what the network takes is lost, not won.
         let (asked_at, asked) = (Moment::now(), SystemTime::now());
         self.lock().attempted_at = Some(asked_at);
-        let minted = timeout(limit, fetch)
+        let after = fetch.timeout;
+        let minted = timeout(after, fetch.future)
             .await
-            .unwrap_or(Err(FetchError::Timeout { after: limit }))?;
+            .unwrap_or(Err(FetchError::Timeout { after }));
+        turn.end(&minted);
+        let minted = minted?;
         let grant = &minted.grant;
         let now = Moment::now();
         let counts_from = match grant.lifetime {
@@ -419,7 +416,12 @@ impl Slot {
             Lifetime::Clamped(_) => now,
             Lifetime::For(_) | Lifetime::Unlimited { .. } => asked_at,
         };
+        let longest = fetch.max_lifetime;
         let mut life = Life::new(grant.lifetime, longest, counts_from, asked, fastrand::f64());
+        let previous = self.current.load_full();
+        if previous.is_some_and(|previous| *previous.secret() == grant.token) {
+            life = life.due_at_half();
+        }
         if let Some(renew_after) = grant.renew_after {
             life = life.due_after(renew_after);
         }
@@ -479,17 +481,14 @@ impl Slot {
 impl State {
     fn fail(&mut self, error: &FetchError) {
         let (now, chance) = (Moment::now(), fastrand::f64());
-        self.backoff = Some(Backoff::after(error.clone(), self.failures(), now, chance));
+        let previous = self.backoff.as_ref();
+        self.backoff = Some(Backoff::after(error.clone(), previous, now, chance));
     }
 
     fn failed_by_configuration(&self) -> bool {
         let backoff = self.backoff.as_ref();
         self.flight.is_none()
             && backoff.is_some_and(|backoff| backoff.error.is_configuration_fault())
-    }
-
-    fn failures(&self) -> u32 {
-        self.backoff.as_ref().map_or(0, |backoff| backoff.failures)
     }
 
     fn is_backing_off(&self, now: Moment, wanted: bool) -> bool {

@@ -9,3 +9,4 @@ pub(super) use tokio::task::JoinSet;
 pub(super) use tokio::time::timeout;
 
 pub(super) use crate::clock::sleep_until;
+pub(super) use crate::token::pace::Pace;

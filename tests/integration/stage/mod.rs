@@ -2,6 +2,7 @@
 
 mod client;
 mod directory;
+mod hostile;
 mod process;
 mod raw;
 
@@ -21,6 +22,7 @@ pub(crate) use self::client::{
     Body, Client, Reply, Wire, chunked, full, read_answer, request, within,
 };
 pub(crate) use self::directory::Directory;
+pub(crate) use self::hostile::{Hostile, Wrong};
 pub(crate) use self::process::{Process, pillion};
 pub(crate) use self::raw::Raw;
 
@@ -366,7 +368,8 @@ fn secrets() -> Secrets {
     })
 }
 
-fn sum(exposition: &str, series: &str) -> f64 {
+/// The sum of all series of an exposition that have these labels.
+pub(crate) fn sum(exposition: &str, series: &str) -> f64 {
     let (name, labels) = series.split_once('{').unwrap_or((series, ""));
     let labels: Vec<&str> = labels
         .trim_end_matches('}')

@@ -9,6 +9,7 @@ pub(super) use shuttle::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 pub(super) use shuttle::sync::{Mutex, MutexGuard};
 
 use crate::clock::{Moment, paused};
+use crate::provider::FetchError;
 
 /// A reference that is replaced whole.
 #[derive(Debug)]
@@ -35,7 +36,7 @@ impl<T> Default for ArcSwapOption<T> {
 }
 
 /// A runtime that tasks are given to.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Handle;
 
 impl Handle {
@@ -75,6 +76,19 @@ impl<T> Drop for JoinSet<T> {
             task.abort();
         }
     }
+}
+
+/// Turns for everybody.
+#[derive(Debug)]
+pub(super) struct Pace;
+
+impl Pace {
+    pub(super) async fn turn(&self, _patience: Duration) -> Result<Self, FetchError> {
+        yield_now().await;
+        Ok(Self)
+    }
+
+    pub(super) fn end<T>(self, _result: &Result<T, FetchError>) {}
 }
 
 /// Time passes when somebody waits for it, and for everybody.

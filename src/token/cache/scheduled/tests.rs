@@ -10,7 +10,7 @@ use shuttle::future::{block_on, yield_now};
 use shuttle::thread::{self, JoinHandle};
 
 use super::slot::{Asked, Fetch, Flight, Minted, Rejected, Slot};
-use super::sync::Handle;
+use super::sync::{Handle, Pace};
 use crate::clock::{Moment, paused};
 use crate::provider::secret::Secret;
 use crate::provider::{FetchError, Grant, Lifetime};
@@ -62,6 +62,8 @@ impl Stage {
             runtime: Handle,
             timeout: HOUR,
             max_lifetime: None,
+            pace: Arc::new(Pace),
+            patience: HOUR,
         }
     }
 

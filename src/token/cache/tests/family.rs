@@ -7,12 +7,7 @@ async fn bring(slot: &Arc<Slot>, change: impl FnOnce(&mut Minted)) -> Arc<Token>
     let grant = Grant::new(Secret::new("text".to_owned()), Lifetime::For(HOUR));
     let mut minted = Minted::from(grant);
     change(&mut minted);
-    let flight = slot.force(Moment::now(), |_| Fetch {
-        future: async { Ok(minted) },
-        runtime: Handle::current(),
-        timeout: LIMIT,
-        max_lifetime: None,
-    });
+    let flight = slot.force(Moment::now(), |_| fetching(async { Ok(minted) }));
     flight.await.unwrap()
 }
 
@@ -78,11 +73,8 @@ async fn a_token_of_one_use_is_not_kept_and_only_the_first_may_take_it() {
 async fn many_that_fail_alone_wait_as_long_as_one() {
     let slot = Arc::<Slot>::default();
     let fails = || {
-        slot.alone(Moment::now(), |_| Fetch {
-            future: async { Err(FetchError::unavailable("503")) },
-            runtime: Handle::current(),
-            timeout: LIMIT,
-            max_lifetime: None,
+        slot.alone(Moment::now(), |_| {
+            fetching(async { Err(FetchError::unavailable("503")) })
         })
     };
     let flights: Vec<_> = (0..50).map(|_| fails().unwrap()).collect();

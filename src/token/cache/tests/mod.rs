@@ -2,6 +2,7 @@
 
 mod family;
 mod model;
+mod outage;
 mod slots;
 
 use std::future::{Future, pending};
@@ -17,6 +18,19 @@ use crate::metrics::FetchReason;
 use crate::provider::secret::Secret;
 use crate::provider::{FetchError, Grant, Input, Lifetime, RefreshGrant};
 use crate::token::life::{Freshness, Token};
+use crate::token::pace::Pace;
+
+/// A fetch that no other stands in the way of.
+fn fetching<F>(future: F) -> Fetch<F> {
+    Fetch {
+        future,
+        runtime: Handle::current(),
+        timeout: LIMIT,
+        max_lifetime: None,
+        pace: Arc::new(Pace::new(1)),
+        patience: LIMIT,
+    }
+}
 
 /// A way to fetch that does what it is told, and remembers when it was asked and what for.
 #[derive(Clone)]
@@ -36,6 +50,8 @@ enum Answer {
     Seconds(f64),
     /// The same token each time.
     Same,
+    /// The same token each time, as long as it lives.
+    SameUntil(Moment),
     /// A token for which its provider stated nonsense.
     Clamped,
     Failure(FetchError),
@@ -63,12 +79,7 @@ impl Script {
         reason: FetchReason,
     ) -> Fetch<impl Future<Output = Result<Minted, FetchError>> + Send + 'static> {
         let script = self.clone();
-        Fetch {
-            future: async move { script.answer(reason).await },
-            runtime: Handle::current(),
-            timeout: LIMIT,
-            max_lifetime: None,
-        }
+        fetching(async move { script.answer(reason).await })
     }
 
     async fn answer(&self, reason: FetchReason) -> Result<Minted, FetchError> {
@@ -78,6 +89,7 @@ impl Script {
         let (number, lifetime) = match answer {
             Answer::Seconds(seconds) => (number, Lifetime::For(Duration::from_secs_f64(seconds))),
             Answer::Same => (0, Lifetime::For(HOUR)),
+            Answer::SameUntil(end) => (0, Lifetime::For(end - Moment::now())),
             Answer::Clamped => (number, Lifetime::Clamped(secs(1))),
             Answer::Failure(error) => return Err(error),
             Answer::Panic => panic!("as the test wants it"),
