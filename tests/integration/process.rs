@@ -1,9 +1,7 @@
 //! The program itself: what it prints, how it stops, and with which code.
 
-use std::io::{BufRead as _, BufReader};
-use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Output;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -11,10 +9,9 @@ use http::header::WWW_AUTHENTICATE;
 use pillion::fake::Fault;
 use serde_json::Value;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
-use crate::stage::{Client, Directory, SECRET, Stage, within};
+use crate::stage::{Client, Directory, Process, SECRET, Stage, pillion};
 
 #[tokio::test]
 async fn asked_to_stop_it_finishes_what_is_under_way() {
@@ -190,12 +187,6 @@ fn an_address_that_is_taken_is_told() {
     assert!(told.contains("hint: "), "{told}");
 }
 
-fn pillion() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pillion"));
-    command.env("SECRET", SECRET).env_remove("PILLION_CONFIG");
-    command
-}
-
 fn run(command: &[&str], config: &Path) -> Output {
     let mut pillion = pillion();
     pillion.args(command).arg("--config").arg(config);
@@ -230,107 +221,4 @@ async fn a_scope_that_the_token_lacks_is_logged_once_with_where_to_add_it() {
             (&"api".into(), &"idp".into())
         );
     }
-}
-
-/// The program, running beside the fakes of a stage. Dropping it kills it.
-struct Process {
-    child: Child,
-    lines: UnboundedReceiver<String>,
-    directory: Directory,
-    config: String,
-    address: SocketAddr,
-    admin: SocketAddr,
-}
-
-impl Process {
-    /// Starts it with the stage's configuration, and these lines under `[listen]`.
-    async fn start(stage: &Stage, listen: &str) -> Self {
-        let directory = Directory::new();
-        let config = format!(
-            "[admin]\naddress = \"127.0.0.1:0\"\n[listen]\naddress = \"127.0.0.1:0\"\n{listen}\n{}",
-            stage.config
-        );
-        let path = directory.write("proxy.toml", &config);
-        let mut child = pillion()
-            .arg("--config")
-            .arg(path)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (sender, mut lines) = unbounded_channel();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        std::thread::spawn(move || {
-            for line in stderr.lines() {
-                sender.send(line.unwrap()).ok();
-            }
-        });
-        let ready = find(&mut lines, "\"ready\"").await;
-        let ready: Value = serde_json::from_str(&ready).unwrap();
-        let listening = ready["listening"].as_str().unwrap();
-        Self {
-            address: listening.trim_matches(['[', ']']).parse().unwrap(),
-            admin: ready["admin"].as_str().unwrap().parse().unwrap(),
-            child,
-            lines,
-            directory,
-            config,
-        }
-    }
-
-    fn signal(&self, name: &str) {
-        let kill = format!("kill -{name} {}", self.child.id());
-        assert!(
-            Command::new("sh")
-                .args(["-c", &kill])
-                .status()
-                .unwrap()
-                .success()
-        );
-    }
-
-    /// Waits for a line of its log.
-    async fn line(&mut self, part: &str) -> String {
-        find(&mut self.lines, part).await
-    }
-
-    /// What is left of its log when it has ended.
-    async fn rest(&mut self) -> String {
-        let mut rest = String::new();
-        while let Some(line) = within(self.lines.recv()).await {
-            rest.push_str(&line);
-            rest.push('\n');
-        }
-        rest
-    }
-
-    /// Waits for its end.
-    async fn end(&mut self) -> Option<i32> {
-        within(async {
-            loop {
-                if let Some(status) = self.child.try_wait().unwrap() {
-                    return status.code();
-                }
-                sleep(Duration::from_millis(5)).await;
-            }
-        })
-        .await
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
-
-async fn find(lines: &mut UnboundedReceiver<String>, part: &str) -> String {
-    let mut seen = Vec::new();
-    while let Some(line) = within(lines.recv()).await {
-        if line.contains(part) {
-            return line;
-        }
-        seen.push(line);
-    }
-    panic!("no line with {part} in {seen:#?}");
 }

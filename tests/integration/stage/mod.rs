@@ -2,6 +2,7 @@
 
 mod client;
 mod directory;
+mod process;
 mod raw;
 
 use std::net::SocketAddr;
@@ -20,6 +21,7 @@ pub(crate) use self::client::{
     Body, Client, Reply, Wire, chunked, full, read_answer, request, within,
 };
 pub(crate) use self::directory::Directory;
+pub(crate) use self::process::{Process, pillion};
 pub(crate) use self::raw::Raw;
 
 /// The secret of the one client.

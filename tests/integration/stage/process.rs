@@ -1,0 +1,123 @@
+//! The program itself, beside the fakes of a stage.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::sleep;
+
+use super::{Directory, SECRET, Stage, within};
+
+/// The program, with the environment that a test gives it.
+pub(crate) fn pillion() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pillion"));
+    command.env("SECRET", SECRET).env_remove("PILLION_CONFIG");
+    command
+}
+
+/// The program, running beside the fakes of a stage. Dropping it kills it.
+pub(crate) struct Process {
+    child: Child,
+    lines: UnboundedReceiver<String>,
+    pub(crate) directory: Directory,
+    /// The text of its proxy.toml.
+    pub(crate) config: String,
+    pub(crate) address: SocketAddr,
+    pub(crate) admin: SocketAddr,
+}
+
+impl Process {
+    /// Starts it with the stage's configuration, and these lines under `[listen]`.
+    pub(crate) async fn start(stage: &Stage, listen: &str) -> Self {
+        let directory = Directory::new();
+        let config = format!(
+            "[admin]\naddress = \"127.0.0.1:0\"\n[listen]\naddress = \"127.0.0.1:0\"\n{listen}\n{}",
+            stage.config
+        );
+        let path = directory.write("proxy.toml", &config);
+        let mut child = pillion()
+            .arg("--config")
+            .arg(path)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (sender, mut lines) = unbounded_channel();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        std::thread::spawn(move || {
+            for line in stderr.lines() {
+                sender.send(line.unwrap()).ok();
+            }
+        });
+        let ready = find(&mut lines, "\"ready\"").await;
+        let ready: Value = serde_json::from_str(&ready).unwrap();
+        let listening = ready["listening"].as_str().unwrap();
+        Self {
+            address: listening.trim_matches(['[', ']']).parse().unwrap(),
+            admin: ready["admin"].as_str().unwrap().parse().unwrap(),
+            child,
+            lines,
+            directory,
+            config,
+        }
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.child.id());
+        assert!(
+            Command::new("sh")
+                .args(["-c", &kill])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    /// Waits for a line of its log.
+    pub(crate) async fn line(&mut self, part: &str) -> String {
+        find(&mut self.lines, part).await
+    }
+
+    /// What is left of its log when it has ended.
+    pub(crate) async fn rest(&mut self) -> String {
+        let mut rest = String::new();
+        while let Some(line) = within(self.lines.recv()).await {
+            rest.push_str(&line);
+            rest.push('\n');
+        }
+        rest
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn end(&mut self) -> Option<i32> {
+        within(async {
+            loop {
+                if let Some(status) = self.child.try_wait().unwrap() {
+                    return status.code();
+                }
+                sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+async fn find(lines: &mut UnboundedReceiver<String>, part: &str) -> String {
+    let mut seen = Vec::new();
+    while let Some(line) = within(lines.recv()).await {
+        if line.contains(part) {
+            return line;
+        }
+        seen.push(line);
+    }
+    panic!("no line with {part} in {seen:#?}");
+}
