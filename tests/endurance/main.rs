@@ -10,6 +10,8 @@
     reason = "so may its helpers, which are not inside a #[test]"
 )]
 
+mod drain;
+mod reloads;
 mod report;
 #[path = "../integration/stage/mod.rs"]
 #[expect(
