@@ -27,7 +27,7 @@ impl Backoff {
             Kind::Configuration => (CONFIGURATION_FIRST * (1 << doublings)).min(CONFIGURATION_MOST),
             Kind::Connection | Kind::Other => {
                 let most = (TRANSIENT_FIRST * (1 << doublings)).min(TRANSIENT_MOST);
-                most.mul_f64(chance).max(FLOOR)
+                FLOOR + (most - FLOOR).mul_f64(chance)
             }
         };
         let delay = error.retry_after().map_or(delay, |asked| asked.max(FLOOR));

@@ -343,6 +343,12 @@ impl Slot {
         self.lock().backoff.clone()
     }
 
+    /// Until when its provider is left alone if no request wants a token.
+    #[must_use]
+    pub fn left_alone_until(&self, now: Instant) -> Instant {
+        self.backoff().map_or(now, |backoff| backoff.until(false))
+    }
+
     fn launch<F>(
         self: &Arc<Self>,
         state: &mut State,
