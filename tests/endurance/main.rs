@@ -11,6 +11,7 @@
 )]
 
 mod drain;
+mod herd;
 mod reloads;
 mod report;
 #[path = "../integration/stage/mod.rs"]

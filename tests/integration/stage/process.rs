@@ -32,10 +32,14 @@ pub(crate) struct Process {
 impl Process {
     /// Starts it with the stage's configuration, and these lines under `[listen]`.
     pub(crate) async fn start(stage: &Stage, listen: &str) -> Self {
+        Self::start_with(&stage.config, listen).await
+    }
+
+    /// The same with a configuration that was the stage's.
+    pub(crate) async fn start_with(config: &str, listen: &str) -> Self {
         let directory = Directory::new();
         let config = format!(
-            "[admin]\naddress = \"127.0.0.1:0\"\n[listen]\naddress = \"127.0.0.1:0\"\n{listen}\n{}",
-            stage.config
+            "[admin]\naddress = \"127.0.0.1:0\"\n[listen]\naddress = \"127.0.0.1:0\"\n{listen}\n{config}"
         );
         let path = directory.write("proxy.toml", &config);
         let mut child = pillion()
