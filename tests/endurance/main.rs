@@ -12,8 +12,10 @@
 
 mod drain;
 mod herd;
+mod outages;
 mod reloads;
 mod report;
+mod severed;
 #[path = "../integration/stage/mod.rs"]
 #[expect(
     dead_code,
