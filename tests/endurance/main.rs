@@ -1,7 +1,7 @@
 //! pillion under fire: many tenants, whole processes, long runs. Each file is one story, and prints its figures.
 //!
-//! `cargo test` tells the stories in a short form, `cargo test --release --test endurance` in full: [`report::size`]
-//! decides. What is asserted is counted, not timed; times are printed.
+//! `cargo test` tells the stories in a short form; `cargo test --release --test endurance`, or any build with
+//! `ENDURANCE=full`, in full: [`report::size`] decides. What is asserted is counted, not timed; times are printed.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 #![expect(

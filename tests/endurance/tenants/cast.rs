@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
@@ -12,6 +12,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use pillion::fake::{Answer, HangUp, Server};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 /// How long tokens live: renewed after 1.8 to 2.4 s.
 const LIFETIME_SECONDS: u64 = 3;
