@@ -47,15 +47,16 @@ async fn asked_to_stop_under_load_it_answers_everything_and_ends_with_0() {
     stage
         .until(|stage| stage.upstream.server().requests() == SLOW + 1)
         .await;
+    let others = CONNECTIONS - SLOW;
     let mut idle = Vec::new();
-    for _ in SLOW..CONNECTIONS {
+    for _ in 0..others {
         let mut client = Client::connect(address).await;
         client.get("/api/").await.expect_ok();
         idle.push(client);
     }
     // Open, and silent so far: their first request comes when pillion is stopping already.
     let mut silent = Vec::new();
-    for _ in 0..CONNECTIONS - SLOW {
+    for _ in 0..others {
         silent.push(Wire::connect(address).await);
     }
     let never_used = Wire::connect(address).await;
@@ -74,7 +75,6 @@ async fn asked_to_stop_under_load_it_answers_everything_and_ends_with_0() {
             (usize::from(is_answered), usize::from(!is_answered))
         });
     }
-    let on_old_connections = CONNECTIONS - SLOW;
     let (mut new, mut failed) = (0, 0);
     while let Some(done) = late.join_next().await {
         let (ok, not) = done.unwrap();
@@ -90,15 +90,12 @@ async fn asked_to_stop_under_load_it_answers_everything_and_ends_with_0() {
     let lag = last_answer.elapsed();
     drop(never_used);
 
-    report.figure(
-        "connections when the signal came",
-        CONNECTIONS + on_old_connections + 1,
-    );
+    report.figure("connections when the signal came", CONNECTIONS + others + 1);
     report.figure("requests under way then, all answered", finished);
     report.figure("requests that came afterwards, all answered", new);
     report.figure(
         "  of them the first on their connection",
-        on_old_connections * (1 + REQUESTS_AFTER),
+        others * (1 + REQUESTS_AFTER),
     );
     report.figure("requests failed", failed + SLOW - finished);
     report.figure(
@@ -107,7 +104,7 @@ async fn asked_to_stop_under_load_it_answers_everything_and_ends_with_0() {
     );
     assert_eq!(finished, SLOW);
     assert_eq!(failed, 0);
-    assert_eq!(new, on_old_connections * (2 + REQUESTS_AFTER));
+    assert_eq!(new, others * (2 + REQUESTS_AFTER));
     assert_eq!(code, Some(0));
 }
 
