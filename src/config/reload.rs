@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use notify::{RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
 
@@ -149,9 +150,9 @@ impl ConfigFile {
         loop {
             let forced = tokio::select! {
                 () = changed.notified() => {
-                    // One change comes as several events.
+                    // One change comes as several events, and perhaps somebody asks for it besides: one look is for all.
                     tokio::time::sleep(SETTLE_TIME).await;
-                    false
+                    self.reload.notified().now_or_never().is_some()
                 }
                 () = tokio::time::sleep(POLL_INTERVAL) => false,
                 () = self.reload.notified() => true,

@@ -290,6 +290,8 @@ impl Tokens {
                 let now = Moment::now();
                 let wake_at = match tokens.get(&Subject::default(), now).await {
                     Ok(token) => token.life().due_at,
+                    // Who had a token can wait until a request wants one. Who had none is not ready: nobody else will ask.
+                    Err(_) if tokens.has_had_token() => tokens.slots.own().left_alone_until(now),
                     Err(_) => now,
                 };
                 drop(tokens);
@@ -384,5 +386,7 @@ const WARM_PAUSE: Duration = Duration::from_secs(1);
 /// And at the most: an upstream may have refused it since, and tokens that a reload dropped need no keeping.
 const WARM_LOOK: Duration = Duration::from_mins(1);
 
+#[cfg(test)]
+mod herd;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! What [`Tokens`] promises, with a key that is changed under it; and once with a real token endpoint.
 
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 
 use http::HeaderValue;
@@ -11,10 +12,12 @@ use crate::net::connect::{Endpoint, EndpointSettings};
 use crate::provider::client_auth::{ClientAuth, ClientId};
 use crate::provider::exchange::Target;
 use crate::provider::grant_type::GrantType;
+use crate::provider::jwt::{Jwt, JwtSource, KeyHints};
 use crate::provider::oauth2::OAuth2;
 use crate::provider::pointer::Pointer;
 use crate::provider::reading::{Reading, TokenPlace};
 use crate::provider::secret::{SecretRef, Secrets};
+use crate::provider::signing::Algorithm;
 use crate::provider::static_key::StaticKey;
 use crate::provider::{Input, Policy, Source};
 
@@ -192,6 +195,35 @@ async fn a_warm_token_is_fetched_without_anybody_asking() {
     let now = Moment::now();
     let warm = tokens.slots.own().fresh(now).unwrap();
     assert_eq!(warm.secret().reveal(), "new");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_warm_token_that_nobody_asks_for_does_not_press_a_provider_that_fails() {
+    let is_there = Arc::new(AtomicBool::new(true));
+    let there = Arc::clone(&is_there);
+    let source = JwtSource {
+        jwt: Jwt {
+            key: SecretRef::Env("KEY".to_owned()),
+            algorithm: Algorithm::Hs256,
+            hints: KeyHints::default(),
+            header: Vec::new(),
+            claims: Vec::new(),
+            lifetime: Duration::from_mins(2),
+        },
+        secrets: Secrets::supplied(move |_| there.load(Ordering::Relaxed).then(|| "k".repeat(64))),
+    };
+    let tokens = tokens_of(Source::Jwt(source), &[], POLICY);
+    tokens.keep_warm();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert!(tokens.has_had_token());
+    is_there.store(false, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_hours(1)).await;
+    // One in half a minute or so; a request would have it tried every 10 s at the least.
+    let failures = tokens.slots.own().backoff().unwrap().failures;
+    assert!((60..240).contains(&failures), "{failures}");
+    is_there.store(true, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert!(tokens.slots.own().fresh(Moment::now()).is_some());
 }
 
 #[tokio::test(start_paused = true)]

@@ -135,15 +135,17 @@ impl TokenEndpoint {
         self.0.granted.load(Ordering::Relaxed)
     }
 
+    /// The newest requests, oldest first, as they came.
+    #[must_use]
+    pub fn requests(&self) -> Vec<Received> {
+        self.0.requests.to_vec()
+    }
+
     /// When the newest requests came, oldest first.
     #[must_use]
     pub fn fetch_times(&self) -> Vec<Instant> {
-        self.0
-            .requests
-            .to_vec()
-            .into_iter()
-            .map(|request| request.at)
-            .collect()
+        let requests = self.requests().into_iter();
+        requests.map(|request| request.at).collect()
     }
 
     /// The newest request, as it came.

@@ -335,6 +335,12 @@ impl Slot {
         self.lock().backoff.clone()
     }
 
+    /// Until when its provider is left alone if no request wants a token.
+    #[must_use]
+    pub fn left_alone_until(&self, now: Moment) -> Moment {
+        self.backoff().map_or(now, |backoff| backoff.until(false))
+    }
+
     // A store a millisecond at the most: a line that every worker reads stays in every cache.
     pub(super) fn used_at(&self, stamp: u64) {
         if self.last_use() < stamp {

@@ -41,10 +41,18 @@ impl Process {
         stage: &Stage,
         listen: &str,
     ) -> Self {
+        Self::start_with(environment, &stage.config, listen).await
+    }
+
+    /// The same with a configuration that was the stage's.
+    pub(crate) async fn start_with(
+        environment: &[(&str, &str)],
+        config: &str,
+        listen: &str,
+    ) -> Self {
         let directory = Directory::new();
         let config = format!(
-            "[admin]\naddress = \"127.0.0.1:0\"\n[listen]\naddress = \"127.0.0.1:0\"\n{listen}\n{}",
-            stage.config
+            "[admin]\naddress = \"127.0.0.1:0\"\n[listen]\naddress = \"127.0.0.1:0\"\n{listen}\n{config}"
         );
         let path = directory.write("proxy.toml", &config);
         let mut child = pillion()
