@@ -67,7 +67,7 @@ fn unreachable() -> FetchError {
 
 #[test]
 fn renewals_of_one_expiry_spread_evenly_over_a_tenth_of_the_life() {
-    for (lifetime, window) in [(3600, 360.0), (600, 60.0), (60, 6.0), (30, 6.0)] {
+    for (lifetime, window) in [(3600, 360.0), (600, 60.0), (60, 6.0), (30, 5.8)] {
         let renewals = renewals(lifetime);
         let spread = renewals[FLEET - 1] - renewals[0];
         assert!(spread > 0.99 * window, "{lifetime}: {spread}");
@@ -85,7 +85,7 @@ fn a_fleet_whose_apps_wait_is_back_within_seconds_but_not_in_step() {
         assert!(refused[FLEET - 1] <= 2.0);
         let at_once = peak(&refused, 0.1);
         assert!(
-            at_once <= 0.12,
+            at_once <= 0.15,
             "{seconds}: {at_once} in a tenth of a second"
         );
     }
@@ -95,16 +95,16 @@ fn a_fleet_whose_apps_wait_is_back_within_seconds_but_not_in_step() {
         let answered = arrivals(outage, &FetchError::unavailable("503"), true);
         assert!(answered[FLEET - 1] <= 10.0);
         let peak = peak(&answered, 1.0);
-        assert!(peak <= 0.13, "{seconds}: {peak} in one second");
+        assert!(peak <= 0.16, "{seconds}: {peak} in one second");
     }
 }
 
 #[test]
-fn a_fleet_that_nobody_calls_comes_back_over_a_minute() {
+fn a_fleet_that_nobody_calls_comes_back_over_minutes() {
     for error in [unreachable(), FetchError::unavailable("503")] {
         let arrivals = arrivals(Duration::from_mins(1), &error, false);
-        assert!(arrivals[FLEET - 1] <= 60.0);
+        assert!(arrivals[FLEET - 1] <= 120.0);
         let peak = peak(&arrivals, 1.0);
-        assert!(peak <= 0.1, "{peak} in one second");
+        assert!(peak <= 0.05, "{peak} in one second");
     }
 }
