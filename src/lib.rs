@@ -23,7 +23,7 @@
 //!    ([`net::inbound`]); [`proxy::framing`] and [`proxy::caller`] refuse what could be read in two ways, and web pages.
 //! 2. **route**: [`proxy::target`] refuses paths that could mean another path; the first match of [`proxy::route`] it is.
 //! 3. **inputs**: [`proxy::inputs`] reads what the provider wants to know, and makes the *subject* of it.
-//! 4. **token**: [`token::Tokens::get`]. A fresh one takes no lock, whoever's it is ([`token::cache::Slots`]); else one
+//! 4. **token**: [`token::Tokens::get`]. A fresh one takes no lock, whoever's it is ([`token::cache::slots::Slots`]); else one
 //!    fetch, shared by all who wait ([`token::cache`]), by the [`provider`].
 //!    A route that hands out answers here: [`proxy::hand_out`].
 //! 5. **headers**: [`proxy::attach`] removes what is not for the upstream, and sets what the route says, once.
@@ -39,7 +39,7 @@
 //! Each uses only what is to the right of it:
 //!
 //! ```text
-//! main -> cli -> admin, fake, config -> proxy -> token -> provider -> net, metrics
+//! main -> cli -> admin, fake, config -> proxy -> token -> provider -> net, metrics, clock
 //! ```
 //!
 //! | module | what it is about |
@@ -53,6 +53,7 @@
 //! | [`provider`] | where tokens come from, from [a request](provider::request) to [what its answer says](provider::reading), and [where secrets are](provider::secret) |
 //! | [`net`] | sockets, TLS, tunnels, pools, workers |
 //! | [`metrics`] | every metric: name, help, labels |
+//! | [`clock`] | what all of them age by, time in suspend included |
 //!
 //! # What must never be
 //!

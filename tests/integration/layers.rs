@@ -130,6 +130,13 @@ fn secrets_are_revealed_where_they_leave_and_nowhere_else() {
 }
 
 #[test]
+fn tokens_age_by_the_clock_that_goes_on_in_suspend() {
+    // A timer of one second at the most does not mind.
+    let timers = ["clock.rs", "proxy/", "cli/", "fake/", "token/pace.rs"];
+    only(&["Instant"], &timers);
+}
+
+#[test]
 fn only_the_command_line_prints() {
     only(
         &["println!", "print!", "eprintln!", "eprint!", "dbg!"],

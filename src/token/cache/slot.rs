@@ -31,7 +31,7 @@ pub struct Slot {
     waiting: AtomicUsize,
     /// The last token was good for one use only, so the next will be, too.
     single_use: AtomicBool,
-    /// When it was last used, in milliseconds of its [`Slots`].
+    /// When it was last used, in milliseconds of its [`Slots`](super::slots::Slots).
     used: AtomicU64,
 }
 
