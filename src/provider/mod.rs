@@ -39,6 +39,7 @@ use self::reading::SingleUse;
 use self::secret::{Secret, SecretError, SecretRef, Secrets};
 use self::static_key::StaticKey;
 use self::template::FilterError;
+use crate::clock::Moment;
 use crate::metrics::FetchOutcome;
 
 /// One `[provider.NAME]`, compiled. Immutable.
@@ -262,6 +263,8 @@ pub struct Grant {
     pub token: Secret,
     /// How long it lives, counted from when it was asked for.
     pub lifetime: Lifetime,
+    /// When that was, if it was later than the fetch began: a parent's token may have been waited for.
+    pub asked_at: Option<Moment>,
     /// Further members of the answer, by the names that the configuration gives them.
     pub fields: Vec<(String, serde_json::Value)>,
     /// It is good for one use only.
@@ -288,6 +291,7 @@ impl Grant {
         Self {
             token,
             lifetime,
+            asked_at: None,
             fields: Vec::new(),
             single_use: false,
             renew_after: None,

@@ -221,9 +221,12 @@ impl Mint {
             parent,
             refresh_token,
         };
-        tokio::time::timeout(limit, self.provider.fetch(&call))
+        let asked_at = Moment::now();
+        let mut grant = tokio::time::timeout(limit, self.provider.fetch(&call))
             .await
-            .unwrap_or_else(|_elapsed| Err(FetchError::Timeout { after: limit }.into()))
+            .unwrap_or_else(|_elapsed| Err(FetchError::Timeout { after: limit }.into()))?;
+        grant.asked_at = Some(asked_at);
+        Ok(grant)
     }
 }
 

@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use pillion::clock::Moment;
 use pillion::config;
 use pillion::config::compile::{Surroundings, compile};
-use pillion::fake::{Answer, Forage, Server};
+use pillion::fake::{Answer, Fault, Forage, Server};
 use pillion::metrics::Metrics;
 use pillion::provider::secret::{SecretRef, Secrets};
 use pillion::provider::{FetchError, Input, Subject};
@@ -114,6 +114,16 @@ async fn a_session_token_is_made_for_each_merchant_from_one_authentication_token
     // The JWT's own, not the fifteen minutes.
     let life = one.life().expires_at.unwrap() - one.life().issued_at;
     assert!((680..700).contains(&life.as_secs()), "{life:?}");
+}
+
+#[tokio::test]
+async fn waiting_for_its_parent_takes_nothing_from_a_childs_life() {
+    let (forage, plan) = forage().await;
+    let slow = Fault::Delay(Duration::from_secs(2));
+    forage.token_endpoint().faults().once(slow);
+    let asked_at = Moment::now();
+    let session = get(&tokens(&plan, "forage-session"), &["1234567"]).await;
+    assert!(session.unwrap().life().issued_at >= asked_at + Duration::from_secs(2));
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ const LAYERS: [(&str, &[&str]); 10] = [
     ("config", &["metrics", "net", "provider", "proxy", "token"]),
     ("proxy", &["clock", "metrics", "net", "provider", "token"]),
     ("token", &["clock", "metrics", "provider"]),
-    ("provider", &["metrics", "net"]),
+    ("provider", &["clock", "metrics", "net"]),
     ("net", &["clock"]),
     ("clock", &[]),
     ("metrics", &[]),

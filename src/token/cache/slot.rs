@@ -406,9 +406,8 @@ impl Slot {
     ) -> Result<(Minted, Life), FetchError> {
         sleep_until(start_at).await;
         let turn = fetch.pace.turn(fetch.patience).await?;
-        // The life of a token counts from before it was asked for: what the network takes is lost, not won.
-        let (asked_at, asked) = (Moment::now(), SystemTime::now());
-        self.lock().attempted_at = Some(asked_at);
+        let began = Moment::now();
+        self.lock().attempted_at = Some(began);
         let after = fetch.timeout;
         let minted = timeout(after, fetch.future)
             .await
@@ -420,8 +419,10 @@ impl Slot {
         let counts_from = match grant.lifetime {
             // Nobody stated this one: it is for whoever waits for the token now.
             Lifetime::Clamped(_) => now,
-            Lifetime::For(_) | Lifetime::Unlimited { .. } => asked_at,
+            // Before it was asked for: what the network takes is lost, not won.
+            Lifetime::For(_) | Lifetime::Unlimited { .. } => grant.asked_at.unwrap_or(began),
         };
+        let asked = SystemTime::now() - (now - counts_from);
         let longest = fetch.max_lifetime;
         let mut life = Life::new(grant.lifetime, longest, counts_from, asked, fastrand::f64());
         let previous = self.current.load_full();

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 /// How long tokens live: renewed after 1.8 to 2.4 s.
-const LIFETIME_SECONDS: u64 = 3;
+const LIFETIME_SECONDS: u64 = 5;
 /// From this age on, one token in [`REFUSED_ONE_IN`] is refused, at every request that carries it.
 const REFUSED_FROM: Duration = Duration::from_millis(1100);
 const REFUSED_ONE_IN: u64 = 2;
