@@ -5,7 +5,6 @@ import resource
 import shutil
 import signal
 import sys
-import time
 from pathlib import Path
 
 import cost
@@ -18,6 +17,7 @@ import plot
 import table
 from peer import Upstream, peers
 from process import LOAD_CORE, on
+from progress import seconds, step
 
 QUICK = [load.GET_32, load.POST_32, load.BIG_32]
 FULL = [load.GET_1, load.GET_32, load.GET_128, load.POST_32, load.BIG_32]
@@ -26,7 +26,7 @@ RATE = 5000
 
 def main():
     arguments = argparse.ArgumentParser(prog="bench/run", description=__doc__)
-    arguments.add_argument("--quick", action="store_true", help="two minutes in place of fifteen: fewer kinds and rounds")
+    arguments.add_argument("--quick", action="store_true", help="three minutes in place of fifteen: fewer kinds and rounds")
     arguments.add_argument("--pillion", type=Path, required=True, help=argparse.SUPPRESS)
     arguments.add_argument("--run", type=Path, required=True, help=argparse.SUPPRESS)
     options = arguments.parse_args()
@@ -35,15 +35,15 @@ def main():
     run.mkdir(parents=True)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    # As Ctrl-C: whatever has been started is ended on the way out.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
-    began = time.monotonic()
+    # Whatever has been started is ended on the way out.
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, lambda number, _: sys.exit(f"ended by {signal.Signals(number).name}"))
     results = measured(peers(options.pillion.resolve()), run, options.quick)
     shutil.rmtree(run)
-    table.write(results, "bench/run --quick" if options.quick else "bench/run", time.monotonic() - began)
+    table.write(results, "bench/run --quick" if options.quick else "bench/run", seconds())
     plot.write(results)
     print(*goals.told(results), sep="\n")
-    print("written: bench/results.md, bench/results.png, README.md")
+    step("written: bench/results.md, bench/results.png, README.md")
 
 
 def measured(all_peers, run, quick):
@@ -66,7 +66,7 @@ def measured(all_peers, run, quick):
                 for tls in (False, True)
             },
             steady={
-                tls: cost.at_a_rate(all_peers, upstream, RATE, 1 if quick else 4, 1 if quick else 3, tls)
+                tls: cost.at_a_rate(all_peers, upstream, RATE, 2 if quick else 4, 1 if quick else 3, tls)
                 for tls in (False, True)
             },
             memory={it.name: footprint.memory(it, upstream) for it in distinct},

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import load
 from process import BOTH, LOAD_CORE
+from progress import step
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,12 @@ class Costs:
         return statistics.median(self.ratios(kind, name, figure))
 
     @property
+    def growth(self):
+        """The CPU of the second to that of the first, where there are just two."""
+        ((kind, (_, second)),) = self.slices.items()
+        return self.ratio(kind, second)
+
+    @property
     def bad(self):
         return sum(it.load.bad for peers in self.slices.values() for its in peers.values() for it in its)
 
@@ -51,10 +58,11 @@ def in_turns(title, running, work, rounds):
     """`running`: what is measured, by name. `work`: for each kind of load, a function from a port, and who takes part."""
     costs = Costs(title)
     names = list(running)
+    warm_up, _ = next(iter(work.values()))
     for it in running.values():
-        of(it.process, lambda: load.closed_loop(it.port, load.GET_32))
+        warm_up(it.port)
     for turn in range(rounds):
-        print(f"{title}: round {turn + 1} of {rounds}", flush=True)
+        step(f"{title}: round {turn + 1} of {rounds}")
         for kind, (put_load_on, takes_part) in work.items():
             measured = {}
             first = turn % len(names)
@@ -79,6 +87,8 @@ def side_by_side(peers, upstream, kinds, rounds, tls, pinned):
         for kind in kinds
     }
     with contextlib.ExitStack() as stack:
+        upstream.process.move(cores)
+        stack.callback(upstream.process.move, {LOAD_CORE})
         running = {
             peer.name: stack.enter_context(peer.started(upstream, tls=tls, pinned=pinned))
             for peer in peers

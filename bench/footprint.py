@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import client
 import load
 from process import Memory
+from progress import step
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Footprint:
 
 def memory(peer, upstream):
     """After the first answer, with idle connections that have each had an answer, and after 1,000 requests at once."""
-    print(f"memory: {peer.name}", flush=True)
+    step(f"memory: {peer.name}")
     with peer.started(upstream) as running:
         start = running.process.memory()
         connections = client.idle(running.port, 1000)
@@ -42,7 +43,7 @@ def memory(peer, upstream):
 
 def starts(peers, upstream, rounds, tls):
     """Milliseconds from exec to the first proxied 200, the median, by name."""
-    print(f"start: {'TLS' if tls else 'plaintext'} upstream", flush=True)
+    step(f"exec to first answer, {'TLS' if tls else 'plaintext'} upstream")
     times = {peer.name: [] for peer in peers}
     for _ in range(rounds):
         for peer in peers:

@@ -8,6 +8,7 @@ from pathlib import Path
 import client
 import cost
 import load
+from progress import step
 
 ROUTES, SUBJECTS = 1000, 100_000
 
@@ -61,7 +62,7 @@ def subjects_compared(pillion, upstream, rounds):
 
         def work(port):
             subjects = 1 if port == one.port else SUBJECTS
-            return load.closed_loop(port, replace(load.GET_32, path="/", subjects=subjects))
+            return load.closed_loop(port, replace(load.GET_32, subjects=subjects))
 
         work = {"subjects": (work, lambda name: True)}
         return cost.in_turns("subjects", {"1": one, f"{SUBJECTS:,}": many}, work, rounds), token_kib
@@ -69,19 +70,16 @@ def subjects_compared(pillion, upstream, rounds):
 
 def warm(running):
     """Asks for each subject until all have their token."""
-    print(f"subjects: {SUBJECTS:,} tokens are fetched", flush=True)
-    get = replace(load.GET_32, path="/", subjects=SUBJECTS)
-    seconds = 5
-    while tokens(running) < SUBJECTS:
-        load.closed_loop(running.port, get, seconds)
-        seconds = min(seconds * 2, 60)
+    step(f"subjects: {SUBJECTS:,} tokens are fetched")
+    while (have := tokens(running)) < SUBJECTS:
+        load.closed_loop(running.port, replace(load.GET_32, subjects=SUBJECTS, first=have), seconds=2)
 
 
 def tokens(running):
     """How many it holds, as its metrics say."""
     for line in scraped(running)[0].decode().splitlines():
         if line.startswith("pillion_tokens{"):
-            return float(line.split()[-1])
+            return int(line.split()[-1])
     raise ValueError("no metric is named pillion_tokens")
 
 

@@ -1,5 +1,6 @@
 """Load: as fast as it is answered (wrk), or so many requests a second whatever happens."""
 
+import contextlib
 import gc
 import json
 import select
@@ -11,6 +12,8 @@ from pathlib import Path
 import client
 from process import LOAD_CORE, on
 
+CONNECTIONS = 64  # of the open loop
+PATIENCE = 10  # seconds after the last request was due; what has no answer then counts as bad
 SCRIPT = Path(__file__).with_name("wrk.lua")
 
 
@@ -39,6 +42,7 @@ class Kind:
     method: str = "GET"
     path: str = "/"
     subjects: int = 0
+    first: int = 0
 
 
 GET_1 = Kind("GET 1 KiB, 1 connection", 1)
@@ -57,7 +61,7 @@ def closed_loop(port, kind, seconds=1, cores=frozenset({LOAD_CORE})):
                 *("wrk", "--threads", "1", "--connections", str(kind.connections)),
                 *("--duration", f"{seconds}s", "--timeout", "20s", "--script", SCRIPT),
                 f"http://127.0.0.1:{port}",
-                *("--", kind.method, kind.path, str(kind.subjects)),
+                *("--", kind.method, kind.path, str(kind.subjects), str(kind.first)),
             ],
             capture_output=True,
             check=True,
@@ -78,48 +82,44 @@ def open_loop(port, rate, seconds, path):
 
 
 def _open_loop(port, rate, seconds, path):
-    events = select.epoll()
-    free, under_way = [], {}
-    latencies, bad, sent = [], 0, 0
     head, count = client.request(path), rate * seconds
-
-    def another():
-        connection = client.connect(port)
-        events.register(connection, select.EPOLLIN)
-        return connection
-
-    try:
-        for _ in range(32):
-            connection = another()
+    latencies, bad, sent = [], 0, 0
+    free = [client.connect(port) for _ in range(CONNECTIONS)]
+    under_way = {}  # by descriptor: the connection, when its request was due, what it has been answered
+    with contextlib.ExitStack() as stack, select.epoll() as events:
+        for connection in map(stack.enter_context, list(free)):
             client.exchange(connection, path)
-            free.append(connection)
-        events.poll(0)
-        start = time.perf_counter() + 0.01
+            events.register(connection, select.EPOLLIN)
+        start = time.perf_counter()
         while len(latencies) + bad < count:
             now = time.perf_counter()
-            while sent < count and start + sent / rate <= now:
-                connection = free.pop() if free else another()
-                under_way[connection.fileno()] = [connection, start + sent / rate, b""]
+            if now > start + seconds + PATIENCE:
+                bad = count - len(latencies)
+                break
+            while free and sent < count and start + sent / rate <= now:
+                connection = free.pop()
+                under_way[connection.fileno()] = (connection, start + sent / rate, bytearray())
                 connection.send(head)
                 sent += 1
-            due = start + sent / rate if sent < count else now + 1
             # epoll_wait counts in milliseconds, select in microseconds.
-            select.select([events], [], [], max(0, due - time.perf_counter()))
+            pause = start + sent / rate - time.perf_counter() if free and sent < count else PATIENCE
+            select.select([events], [], [], max(0, pause))
             for number, _ in events.poll(0):
-                exchange = under_way[number]
-                exchange[2] += exchange[0].recv(1 << 16)
-                if client.is_whole(exchange[2]):
-                    connection, was_due, answer = under_way.pop(number)
+                connection, due, answer = under_way[number]
+                more = connection.recv(1 << 16)
+                if not more:
+                    raise ConnectionError("closed in place of an answer")
+                answer += more
+                if client.is_whole(answer):
+                    del under_way[number]
                     free.append(connection)
                     if answer[9:12] == b"200":
-                        latencies.append((time.perf_counter() - was_due) * 1e6)
+                        latencies.append((time.perf_counter() - due) * 1e6)
                     else:
                         bad += 1
         took = time.perf_counter() - start
-    finally:
-        for connection in free + [it[0] for it in under_way.values()]:
-            connection.close()
-        events.close()
+    if not latencies:
+        raise RuntimeError("not one good answer")
     latencies.sort()
-    at = lambda share: latencies[min(int(len(latencies) * share), len(latencies) - 1)]
-    return Load(count, took, bad, at(0.5), at(0.99), at(0.999))
+    p50, p99, p99_9 = (latencies[int(len(latencies) * share)] for share in (0.5, 0.99, 0.999))
+    return Load(len(latencies), took, bad, p50, p99, p99_9)

@@ -15,7 +15,7 @@ COLOURS = {"pillion": "#d1495b", "nginx": "#8d99ae", "HAProxy": "#5f7186", "Envo
 def write(results):
     """results.png."""
     figure, (cpu, tail, idle) = plt.subplots(
-        1, 3, figsize=(12, 3.6), gridspec_kw={"width_ratios": [3, 1, 1]}, layout="constrained"
+        1, 3, figsize=(13, 3.6), gridspec_kw={"width_ratios": [4, 1, 1]}, layout="constrained"
     )
     kinds = [(tls, kind) for tls in (False, True) for kind in (load.GET_32, load.POST_32, load.BIG_32)]
     ratios = {name: [results.pinned[tls].ratio(kind, name) for tls, kind in kinds] for name in COLOURS}
@@ -31,7 +31,7 @@ def write(results):
     steady = results.steady[False]
     (kind,) = steady.slices
     one_bar_each(tail, {name: steady.median(kind, name, lambda it: it.load.p99_9) / 1000 for name in COLOURS})
-    tail.set_title(f"p99.9 in ms at\n{kind}", fontsize=10)
+    tail.set_title(f"p99.9 in ms, plaintext,\n{kind}", fontsize=10)
     one_bar_each(idle, {name: results.memory[name].idle_10000.rss / 1024 for name in COLOURS})
     idle.set_title("MiB with 10,000\nidle connections", fontsize=10)
     for axes in (cpu, tail, idle):

@@ -4,11 +4,15 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-PROXY_CORE, LOAD_CORE = sorted(os.sched_getaffinity(0))[1::-1]
+cores = sorted(os.sched_getaffinity(0))
+if len(cores) < 2:
+    sys.exit("two cores are needed: one for the proxy, one for the load")
+LOAD_CORE, PROXY_CORE = cores[:2]
 BOTH = {PROXY_CORE, LOAD_CORE}
 
 
@@ -59,6 +63,11 @@ class Process:
         if self._popen.poll() is not None:
             said = self._log.read_text(errors="replace").strip()
             raise RuntimeError(f"{self._popen.args[0]} has ended: {said}")
+
+    def move(self, cores):
+        """From now on it runs on these cores. For processes of one thread."""
+        for pid in self._pids():
+            os.sched_setaffinity(pid, cores)
 
     def cpu_seconds(self):
         """User and system time, of threads that have ended too (clock_getcpuclockid(3))."""

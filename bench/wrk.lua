@@ -1,10 +1,11 @@
--- What wrk sends, and the figures it prints: arguments are the method, the path, and how many paths are gone through.
-local sent = 0
+-- What wrk sends, and the figures it prints. Arguments: the method, the path, how many subjects take turns at its end
+-- (0: it has none), and which of them is the first.
+local sent, subjects
 
 function init(arguments)
   wrk.method = arguments[1]
   wrk.path = arguments[2]
-  subjects = tonumber(arguments[3])
+  subjects, sent = tonumber(arguments[3]), tonumber(arguments[4])
   if wrk.method == "POST" then
     wrk.body = string.rep("a", 1024)
     wrk.headers["Content-Type"] = "application/json"
