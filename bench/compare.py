@@ -26,7 +26,7 @@ RATE = 5000
 
 def main():
     arguments = argparse.ArgumentParser(prog="bench/run", description=__doc__)
-    arguments.add_argument("--quick", action="store_true", help="three minutes in place of fifteen: fewer kinds and rounds")
+    arguments.add_argument("--quick", action="store_true", help="three minutes, not fifteen: fewer kinds and rounds")
     arguments.add_argument("--pillion", type=Path, required=True, help=argparse.SUPPRESS)
     arguments.add_argument("--run", type=Path, required=True, help=argparse.SUPPRESS)
     options = arguments.parse_args()

@@ -1,4 +1,4 @@
-"""What a request costs: peers side by side, in rounds that take turns, so that a slow minute is slow for all of them."""
+"""What a request costs: peers side by side, taking turns in rounds, so that a slow minute is slow for all of them."""
 
 import contextlib
 import statistics
@@ -55,7 +55,7 @@ def of(process, under_load):
 
 
 def in_turns(title, running, work, rounds):
-    """`running`: what is measured, by name. `work`: for each kind of load, a function from a port, and who takes part."""
+    """`running`: what is measured, by name. `work`: by kind of load, a function of a port, and who takes part."""
     costs = Costs(title)
     names = list(running)
     warm_up, _ = next(iter(work.values()))

@@ -15,6 +15,6 @@ def described(peers):
     system = platform.freedesktop_os_release()["PRETTY_NAME"]
     versions = ", ".join(f"{peer.name} {peer.version()}" for peer in peers if not peer.words)
     return (
-        f"{datetime.date.today():%Y-%m-%d}; {virtual}{os.cpu_count()} cores of {cpu[1] if cpu else platform.machine()}; "
+        f"{datetime.date.today():%Y-%m-%d}; {virtual}{os.cpu_count()} cores, {cpu[1] if cpu else platform.machine()}; "
         f"Linux {kernel}, {system}; load average at the start {os.getloadavg()[0]:.1f}; {versions}."
     )

@@ -43,17 +43,19 @@ def write(results, command, seconds):
     if results.is_quick:
         head = f"**A quick look, too short to settle anything.** {head}"
     main = summary(results)
+    bad = sum(it.bad for it in (*results.costs, results.growth.routes, results.growth.subjects))
     text = "\n\n".join(
         [
             "# What a request costs",
             head,
             main,
-            "Ratios are medians of rounds: each to nginx in the same round, with the least and the greatest in brackets.",
+            "Ratios are medians of rounds, each to nginx in the same round; in brackets the least and the greatest. RSS counts"
+            " what processes share once for each (nginx is two), PSS once.",
             "![the main figures as bars](results.png)",
             *(details(it) for it in results.costs),
             memory(results),
             grown(results.growth),
-            f"Answers other than 200: {sum(it.bad for it in results.costs)}.",
+            f"Answers other than 200: {bad}.",
         ]
     )
     (HERE / "results.md").write_text(text + "\n")
@@ -64,7 +66,7 @@ def write(results, command, seconds):
 
 
 def rows(head, *lines):
-    """A table; what is not text is aligned by its author."""
+    """A table: text in the first column, figures in the others."""
     lines = [head, ["---"] + ["---:"] * (len(head) - 1), *lines]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -85,7 +87,8 @@ def summary(results):
             lines.append([what] + [f"{costs.median(kind, name, figure) / 1000:.2f} ms" for name in NAMES])
     memory = [results.memory[name] for name in NAMES]
     lines += [
-        ["memory at start: RSS (PSS)"] + [f"{it.start.rss / 1024:.1f} ({it.start.pss / 1024:.1f}) MiB" for it in memory],
+        ["memory at start: RSS (PSS)"]
+        + [f"{it.start.rss / 1024:.1f} ({it.start.pss / 1024:.1f}) MiB" for it in memory],
         ["each idle connection"] + [f"{it.connection_kib:.1f} KiB" for it in memory],
         ["with 10,000 idle connections"] + [f"{it.idle_10000.rss / 1024:.0f} MiB" for it in memory],
         ["after 1,000 requests at once"] + [f"{it.burst.rss / 1024:.0f} MiB" for it in memory],
@@ -98,9 +101,10 @@ def summary(results):
     return "\n\n".join(
         [
             rows([""] + NAMES, *lines),
-            f"pillion alone: the last of {ROUTES:,} routes costs {growth.routes.growth:.2f} times the CPU of the only one, "
-            f"{SUBJECTS:,} subjects in turn {growth.subjects.growth:.2f} times that of one, and {growth.token_kib:.1f} KiB "
-            f"of memory each. A scrape with 200 routes takes {growth.scrape_ms:.1f} ms.",
+            f"pillion alone: a request to the last of {ROUTES:,} routes costs {growth.routes.growth:.2f} times the CPU of "
+            f"one to the only route; requests for {SUBJECTS:,} subjects in turn {growth.subjects.growth:.2f} times that of "
+            f"requests for one, and {growth.token_kib:.1f} KiB of memory each. "
+            f"A scrape with 200 routes takes {growth.scrape_ms:.1f} ms.",
         ]
     )
 
@@ -134,7 +138,8 @@ def memory(results):
         for name, of in results.memory.items()
     ]
     head = ["", "at start", "1,000 idle connections", "10,000", "after 1,000 requests at once"]
-    return f"## Memory\n\nRSS (PSS) in KiB of all its processes, one worker, plaintext upstream.\n\n{rows(head, *lines)}"
+    what = "RSS (PSS) in KiB of all its processes, one worker, plaintext upstream."
+    return f"## Memory\n\n{what}\n\n{rows(head, *lines)}"
 
 
 def grown(growth):
