@@ -107,5 +107,5 @@ def at_a_rate(peers, upstream, rate, seconds, rounds, tls):
             peer.name: stack.enter_context(peer.started(upstream, tls=tls)) for peer in peers if not peer.words
         }
         if not tls:
-            running["no proxy"] = upstream
+            running["no proxy (CPU: the upstream)"] = upstream
         return in_turns(f"{'TLS' if tls else 'plaintext'} upstream, {kind}", running, work, rounds)
