@@ -7,6 +7,8 @@
 
 pub mod check;
 pub mod demo;
+pub mod explain;
+mod loaded;
 pub mod log;
 pub mod run;
 
@@ -49,6 +51,23 @@ enum Command {
         /// The configuration file; the same as --config
         file: Option<PathBuf>,
     },
+    /// Tell what becomes of a request, without the network and without a secret
+    ///
+    /// Which route takes it and why the ones before do not, what its inputs are, whose token it carries, what the upstream
+    /// gets to see, and what follows when it answers 401.
+    #[command(after_help = EXPLAIN_HELP)]
+    Explain {
+        /// The request's method
+        method: String,
+        /// What the app calls: http://localhost:8080/path, or /path alone
+        url: String,
+        /// A field of the request; may be repeated
+        #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+        fields: Vec<String>,
+        /// The request's content; as with curl, a form unless a Content-Type says otherwise
+        #[arg(short = 'd', long = "data", value_name = "BODY")]
+        body: Option<String>,
+    },
     /// Run the configuration against stand-ins of the systems it names, and tell what happens
     ///
     /// The file is not changed: its hosts are found on 127.0.0.1, and what its secrets refer to is made up. Nothing
@@ -66,6 +85,7 @@ Examples:
   pillion                          serve as proxy.toml here says
   pillion -c /etc/pillion.toml     serve as another file says
   pillion check                    every mistake in proxy.toml, at once
+  pillion explain GET /stitch/x    what becomes of a request, without sending it
   pillion demo                     see it work, without an account anywhere";
 
 const EXIT_CODES: &str = "\
@@ -94,6 +114,17 @@ Exit codes:
   1  mistakes
   2  wrong arguments, or a configuration file that cannot be read";
 
+const EXPLAIN_HELP: &str = "\
+Examples:
+  pillion explain GET http://localhost:8080/stitch/graphql
+  pillion explain GET /stitch/graphql
+  pillion explain POST /stitch/graphql -H 'Content-Type: application/json' -d '{\"query\":\"{ client { id } }\"}'
+
+Exit codes:
+  0  a route takes it
+  1  pillion answers itself, with a problem
+  2  wrong arguments, or a configuration that cannot be used";
+
 const DEMO_HELP: &str = "\
 Examples:
   pillion demo
@@ -113,6 +144,12 @@ pub fn main() -> ExitCode {
     match arguments.command.unwrap_or(Command::Run) {
         Command::Run => run::main(&path),
         Command::Check { file } => check::main(&file.unwrap_or(path)),
+        Command::Explain {
+            method,
+            url,
+            fields,
+            body,
+        } => explain::main(&path, &method, &url, &fields, body.as_deref()),
         Command::Demo { once } => demo::main(&path, once),
     }
 }

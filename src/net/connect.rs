@@ -90,6 +90,12 @@ impl Endpoint {
         })
     }
 
+    /// What it is made of.
+    #[must_use]
+    pub const fn settings(&self) -> &EndpointSettings {
+        &self.settings
+    }
+
     /// By what pools tell endpoints apart.
     #[must_use]
     pub const fn fingerprint(&self) -> u64 {

@@ -17,6 +17,7 @@ mod demo;
 mod egress;
 mod examples;
 mod examples_run;
+mod explain;
 mod four_systems;
 mod hand_out;
 mod hostile;

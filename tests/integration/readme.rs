@@ -92,7 +92,7 @@ fn every_command_does_what_its_console_block_shows() {
 
 #[test]
 fn every_command_of_the_table_is_one() {
-    for command in ["run", "check", "demo"] {
+    for command in ["run", "check", "explain", "demo"] {
         let help = run(&format!("{command} --help"));
         assert!(help.status.success(), "{command}");
         assert!(text(&help.stdout).contains("Examples:"), "{command}");
@@ -112,6 +112,11 @@ fn exit_codes_are_those_of_the_documentation() {
         ("check no/such/file.toml", 2),
         ("run --config no/such/file.toml", 2),
         ("demo --config no/such/file.toml", 2),
+        ("explain GET /stitch", 0),
+        ("explain GET /nowhere", 1),
+        ("explain GET nowhere", 2),
+        ("explain GET / -c tests/golden/check/syntax-json.toml", 2),
+        ("explain GET / -c no/such/file.toml", 2),
         ("check --wrong", 2),
         ("no-such-command", 2),
     ] {
