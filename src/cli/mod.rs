@@ -11,6 +11,8 @@ pub mod explain;
 mod loaded;
 pub mod log;
 pub mod run;
+mod sheet;
+pub mod token;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -68,6 +70,24 @@ enum Command {
         #[arg(short = 'd', long = "data", value_name = "BODY")]
         body: Option<String>,
     },
+    /// Fetch one token, and tell step by step how it goes
+    ///
+    /// Name, connection, TLS, request and answer are told with their times, of parents first; then what came: how long it is
+    /// good, its scopes, the claims of a JWT. The token itself and secrets are not shown.
+    #[command(after_help = TOKEN_HELP)]
+    Token {
+        /// Whose token
+        provider: String,
+        /// The provider's inputs: NAME=TEXT, or NAME:=JSON
+        #[arg(value_name = "NAME=VALUE")]
+        inputs: Vec<String>,
+        /// Show the token itself, if stdout is a terminal
+        #[arg(long)]
+        show: bool,
+        /// Use a refresh token that may be good only once
+        #[arg(long)]
+        spend: bool,
+    },
     /// Run the configuration against stand-ins of the systems it names, and tell what happens
     ///
     /// The file is not changed: its hosts are found on 127.0.0.1, and what its secrets refer to is made up. Nothing
@@ -86,6 +106,7 @@ Examples:
   pillion -c /etc/pillion.toml     serve as another file says
   pillion check                    every mistake in proxy.toml, at once
   pillion explain GET /stitch/x    what becomes of a request, without sending it
+  pillion token stitch             fetch one token, step by step
   pillion demo                     see it work, without an account anywhere";
 
 const EXIT_CODES: &str = "\
@@ -125,6 +146,17 @@ Exit codes:
   1  pillion answers itself, with a problem
   2  wrong arguments, or a configuration that cannot be used";
 
+const TOKEN_HELP: &str = "\
+Examples:
+  pillion token stitch
+  pillion token forage-session merchant=1234567
+  pillion token concierge-customer minutes:=60 customer=42
+
+Exit codes:
+  0  there is a token
+  1  there is none
+  2  wrong arguments, or a configuration that cannot be used";
+
 const DEMO_HELP: &str = "\
 Examples:
   pillion demo
@@ -150,6 +182,20 @@ pub fn main() -> ExitCode {
             fields,
             body,
         } => explain::main(&path, &method, &url, &fields, body.as_deref()),
+        Command::Token {
+            provider,
+            inputs,
+            show,
+            spend,
+        } => token::main(
+            &path,
+            &token::Wanted {
+                provider,
+                inputs,
+                show,
+                spend,
+            },
+        ),
         Command::Demo { once } => demo::main(&path, once),
     }
 }

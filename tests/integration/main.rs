@@ -32,6 +32,7 @@ mod several_tokens;
 mod stage;
 mod subjects;
 mod token_answers;
+mod token_command;
 mod tokens;
 mod unauthorized;
 mod unauthorized_rules;

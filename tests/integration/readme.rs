@@ -4,8 +4,12 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use pillion::cli::token::{Wanted, tell};
 use pillion::config;
+use pillion::fake::Systems;
 use pillion::metrics::Metrics;
+
+use crate::four_systems::overlay;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -65,6 +69,7 @@ fn every_command_does_what_its_console_block_shows() {
     let blocks = blocks();
     let consoles: Vec<_> = blocks
         .iter()
+        .filter(|block| block.kind != STAND_INS)
         .filter_map(|block| Some((block, block.kind.strip_prefix("console")?)))
         .collect();
     assert!(!consoles.is_empty());
@@ -90,9 +95,47 @@ fn every_command_does_what_its_console_block_shows() {
     }
 }
 
+/// Of a block in which a token is fetched: here it comes from a stand-in.
+const STAND_INS: &str = "console stand-ins";
+
+#[tokio::test]
+async fn a_fetch_is_told_as_its_console_block_shows() {
+    let systems = Systems::start().await.unwrap();
+    let blocks = blocks();
+    let mut fetches = blocks
+        .iter()
+        .filter(|block| block.kind == STAND_INS)
+        .peekable();
+    assert!(fetches.peek().is_some());
+    for block in fetches {
+        let (command, shown) = block.text.split_once('\n').unwrap();
+        let mut words = command.split(' ').map(str::to_owned);
+        assert!(
+            ["$", "pillion", "token"]
+                .into_iter()
+                .eq(words.by_ref().take(3))
+        );
+        let wanted = Wanted {
+            provider: words.next().unwrap(),
+            inputs: words.collect(),
+            ..Wanted::default()
+        };
+        let (overlay, mut told) = (overlay(&systems, None), Vec::new());
+        let path = Path::new(ROOT).join("proxy.toml");
+        assert!(tell(&path, overlay, &wanted, &mut told).await.unwrap());
+        let told = text(&told);
+        let (shown, lines): (Vec<_>, Vec<_>) = (shown.lines().collect(), told.lines().collect());
+        assert!(
+            all_match(&shown, &lines),
+            "line {}: it says\n{told}",
+            block.line
+        );
+    }
+}
+
 #[test]
 fn every_command_of_the_table_is_one() {
-    for command in ["run", "check", "explain", "demo"] {
+    for command in ["run", "check", "explain", "token", "demo"] {
         let help = run(&format!("{command} --help"));
         assert!(help.status.success(), "{command}");
         assert!(text(&help.stdout).contains("Examples:"), "{command}");
@@ -117,6 +160,8 @@ fn exit_codes_are_those_of_the_documentation() {
         ("explain GET nowhere", 2),
         ("explain GET / -c tests/golden/check/syntax-json.toml", 2),
         ("explain GET / -c no/such/file.toml", 2),
+        ("token stich", 2),
+        ("token stitch -c no/such/file.toml", 2),
         ("check --wrong", 2),
         ("no-such-command", 2),
     ] {
@@ -151,6 +196,7 @@ fn run(arguments: &str) -> Output {
         .args(arguments.split_whitespace())
         .current_dir(ROOT)
         .env_remove("PILLION_CONFIG")
+        .env_remove("HIGHNOTE_API_KEY")
         .output()
         .unwrap()
 }

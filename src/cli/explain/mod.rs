@@ -1,7 +1,6 @@
 //! `pillion explain`: what becomes of a request, without the network and without a secret.
 
 pub mod ask;
-mod sheet;
 mod told;
 
 use std::path::Path;

@@ -7,7 +7,7 @@ use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName};
 
 use super::ask::Ask;
-use super::sheet::{Sheet, columns};
+use crate::cli::sheet::{Sheet, columns};
 use crate::config::compile::route::route_name;
 use crate::config::file::{File, RouteFile};
 use crate::provider::grant_type::GrantType;
