@@ -48,10 +48,15 @@ enum Command {
     #[command(after_help = RUN_HELP)]
     Run,
     /// Check the configuration without the network, and tell every mistake in it
+    ///
+    /// With --online also whether its providers give tokens: one is fetched of each that needs no input.
     #[command(after_help = CHECK_HELP)]
     Check {
         /// The configuration file; the same as --config
         file: Option<PathBuf>,
+        /// Also fetch one token of each provider that needs no input, and look at client certificates
+        #[arg(long)]
+        online: bool,
     },
     /// Tell what becomes of a request, without the network and without a secret
     ///
@@ -129,10 +134,11 @@ const CHECK_HELP: &str = "\
 Examples:
   pillion check
   pillion check deploy/proxy.toml
+  pillion check --online
 
 Exit codes:
   0  nothing wrong; there may be warnings
-  1  mistakes
+  1  mistakes; with --online, a provider that gives no token, or a certificate that has ended
   2  wrong arguments, or a configuration file that cannot be read";
 
 const EXPLAIN_HELP: &str = "\
@@ -175,7 +181,7 @@ pub fn main() -> ExitCode {
     let path = arguments.config.config.clone().unwrap_or_else(default_path);
     match arguments.command.unwrap_or(Command::Run) {
         Command::Run => run::main(&path),
-        Command::Check { file } => check::main(&file.unwrap_or(path)),
+        Command::Check { file, online } => check::main(&file.unwrap_or(path), online),
         Command::Explain {
             method,
             url,

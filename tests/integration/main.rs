@@ -12,6 +12,7 @@ mod answers;
 mod assertions;
 mod chain;
 mod check;
+mod check_online;
 mod clocks;
 mod demo;
 mod egress;

@@ -7,7 +7,7 @@ use crate::provider::secret::SecretRef;
 use crate::token::TokenError;
 
 /// What to do about it, when `last` was the last step that went well.
-pub(super) fn advice(error: &TokenError, last: Option<&str>) -> String {
+pub(in crate::cli) fn advice(error: &TokenError, last: Option<&str>) -> String {
     match error {
         TokenError::Fetch(error) | TokenError::BackingOff { cause: error, .. } => {
             about(error, last)

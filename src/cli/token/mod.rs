@@ -1,8 +1,8 @@
 //! `pillion token`: one fetch of a token, told step by step.
 
-mod advice;
-mod steps;
-mod told;
+pub(super) mod advice;
+pub(super) mod steps;
+pub(super) mod told;
 
 use std::io::{self, IsTerminal as _, Write};
 use std::path::Path;

@@ -13,17 +13,17 @@ use crate::clock::Moment;
 
 /// Something that has happened.
 #[derive(Debug)]
-pub(super) struct Step {
-    pub(super) at: Moment,
+pub(in crate::cli) struct Step {
+    pub(in crate::cli) at: Moment,
     /// What.
-    pub(super) message: String,
+    pub(in crate::cli) message: String,
     /// What else is said about it.
     fields: Vec<(&'static str, String)>,
 }
 
 impl Step {
     /// One of its fields.
-    pub(super) fn field(&self, name: &str) -> Option<&str> {
+    pub(in crate::cli) fn field(&self, name: &str) -> Option<&str> {
         let mut fields = self.fields.iter();
         fields
             .find(|(known, _)| *known == name)
@@ -31,7 +31,7 @@ impl Step {
     }
 
     /// The values of all its fields.
-    pub(super) fn values(&self) -> String {
+    pub(in crate::cli) fn values(&self) -> String {
         let values: Vec<&str> = self
             .fields
             .iter()
@@ -42,7 +42,7 @@ impl Step {
 }
 
 /// Follows what this thread does, until the guard is dropped.
-pub(super) fn follow() -> (UnboundedReceiver<Step>, DefaultGuard) {
+pub(in crate::cli) fn follow() -> (UnboundedReceiver<Step>, DefaultGuard) {
     let (sender, steps) = unbounded_channel();
     let subscriber = tracing_subscriber::registry().with(Steps(sender));
     (steps, tracing::subscriber::set_default(subscriber))

@@ -83,7 +83,7 @@ impl<'a, W: Write> Story<'a, W> {
         let mut sheet = Sheet::default();
         sheet.section("token", life(token, self.granted.as_ref()));
         sheet.section("type", self.said("token_type"));
-        sheet.section("scope", self.scope());
+        sheet.section("scope", scope(self.tokens, self.granted.as_ref()));
         let names: Vec<&str> = token
             .fields()
             .iter()
@@ -113,23 +113,24 @@ impl<'a, W: Write> Story<'a, W> {
         let said = self.granted.as_ref()?.field(field)?;
         Some(said.to_owned())
     }
+}
 
-    fn scope(&self) -> Option<String> {
-        let Source::OAuth2(source) = &self.tokens.provider().source else {
-            return None;
-        };
-        let asked = source.scope.join(" ");
-        Some(match (self.said("scope"), asked.as_str()) {
+/// Its scopes, as far as there is something to say about them.
+pub(in crate::cli) fn scope(tokens: &Tokens, granted: Option<&Step>) -> Option<String> {
+    let Source::OAuth2(source) = &tokens.provider().source else {
+        return None;
+    };
+    let asked = source.scope.join(" ");
+    Some(
+        match (granted.and_then(|step| step.field("scope")), asked.as_str()) {
             (None, "") => return None,
             // RFC 6749 §5.1: what is not said is as it was asked for.
             (None, asked) => format!("{asked}, as asked for: the answer does not say"),
-            (Some(granted), asked) if is_same(&granted, asked) => {
-                format!("{granted}, as asked for")
-            }
+            (Some(granted), asked) if is_same(granted, asked) => format!("{granted}, as asked for"),
             (Some(granted), "") => format!("{granted}; none was asked for"),
             (Some(granted), asked) => format!("{granted}, where {asked} was asked for"),
-        })
-    }
+        },
+    )
 }
 
 fn is_same(granted: &str, asked: &str) -> bool {
@@ -139,26 +140,27 @@ fn is_same(granted: &str, asked: &str) -> bool {
     set(granted) == set(asked)
 }
 
+/// How long a token is good.
+pub(in crate::cli) fn good_for(token: &Token) -> String {
+    let life = token.life();
+    let Some(end) = life.ends_at else {
+        return "good until it is changed".to_owned();
+    };
+    let issued = life.issued.duration_since(SystemTime::UNIX_EPOCH);
+    let length = end - life.issued_at;
+    let until = date(issued.unwrap_or_default() + length);
+    format!("good for {}, until {until}", span(length))
+}
+
 fn life(token: &Token, granted: Option<&Step>) -> Vec<String> {
     let life = token.life();
-    let mut lines = Vec::new();
+    let mut lines = vec![good_for(token)];
     if token.is_single_use() {
         lines.push("good for one use".to_owned());
     }
-    match life.ends_at {
-        Some(end) => {
-            let length = end - life.issued_at;
-            let issued = life.issued.duration_since(SystemTime::UNIX_EPOCH);
-            let issued = issued.unwrap_or_default();
-            lines.push(format!(
-                "good for {}, until {}",
-                span(length),
-                date(issued + length)
-            ));
-            let due = span(life.due_at - life.issued_at);
-            lines.push(format!("the next one is fetched after {due}"));
-        }
-        None => lines.push("good until it is changed".to_owned()),
+    if life.ends_at.is_some() {
+        let due = span(life.due_at - life.issued_at);
+        lines.push(format!("the next one is fetched after {due}"));
     }
     if let Some(expires_in) = granted.and_then(|step| step.field("expires_in")) {
         lines.push(format!("the answer says expires_in {expires_in}"));
@@ -188,7 +190,7 @@ fn printable(text: &str) -> String {
 }
 
 /// So long after the beginning of 1970. A date has four digits for the year.
-fn date(since_1970: Duration) -> String {
+pub(in crate::cli) fn date(since_1970: Duration) -> String {
     if since_1970.as_secs() >= YEAR_10000 {
         return "for ever".to_owned();
     }
@@ -197,7 +199,8 @@ fn date(since_1970: Duration) -> String {
 
 const YEAR_10000: u64 = 253_402_300_800;
 
-fn span(length: Duration) -> String {
+/// A length in days, hours, minutes and seconds.
+pub(in crate::cli) fn span(length: Duration) -> String {
     let seconds = length.as_secs();
     let parts = [
         (seconds / 86_400, "d"),

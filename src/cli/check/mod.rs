@@ -1,17 +1,29 @@
-//! `pillion check`: every mistake in the configuration, at once, without the network.
+//! `pillion check`: every mistake in the configuration, at once, without the network unless asked for.
 
-use std::io::IsTerminal as _;
+pub mod online;
+
+use std::io::{self, IsTerminal as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::USAGE;
+use tokio::runtime::Builder;
+
+use self::online::{OnlineError, online};
+use super::run::{Overlay, StartError};
+use super::{USAGE, loaded};
 use crate::config::reload::{self, LoadError};
 use crate::config::report::Report;
 
-/// Checks the file at `path`.
+/// Checks the file at `path`; with `ask`, also whether its providers give tokens.
 #[must_use]
-pub fn main(path: &Path) -> ExitCode {
+pub fn main(path: &Path, ask: bool) -> ExitCode {
     match reload::read(path) {
+        Ok((_, report, _)) if ask => {
+            if !report.is_empty() {
+                tell(&report);
+            }
+            ask_all(path)
+        }
         Ok((file, report, _)) => {
             if !report.is_empty() {
                 tell(&report);
@@ -25,6 +37,22 @@ pub fn main(path: &Path) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => fail(&error),
+    }
+}
+
+fn ask_all(path: &Path) -> ExitCode {
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return loaded::refuse(&StartError::Machine(error)),
+    };
+    match runtime.block_on(online(path, Overlay::default(), &mut io::stdout())) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(OnlineError::Start(StartError::Config(error))) => fail(&error),
+        Err(error) => {
+            eprintln!("pillion: {error}");
+            ExitCode::FAILURE
+        }
     }
 }
 
@@ -47,7 +75,7 @@ pub(super) fn fail(error: &LoadError) -> ExitCode {
 }
 
 pub(super) fn tell(report: &Report) {
-    if std::io::stderr().is_terminal() {
+    if io::stderr().is_terminal() {
         eprintln!("{}", report.to_coloured().trim_end());
     } else {
         eprintln!("{}", report.to_plain().trim_end());
