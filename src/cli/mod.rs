@@ -57,6 +57,9 @@ enum Command {
         /// Also fetch one token of each provider that needs no input, and look at client certificates
         #[arg(long)]
         online: bool,
+        /// How mistakes are told
+        #[arg(long, value_enum, default_value_t, conflicts_with = "online")]
+        format: check::format::Format,
     },
     /// Tell what becomes of a request, without the network and without a secret
     ///
@@ -135,6 +138,7 @@ Examples:
   pillion check
   pillion check deploy/proxy.toml
   pillion check --online
+  pillion check --format sarif > pillion.sarif
 
 Exit codes:
   0  nothing wrong; there may be warnings
@@ -181,7 +185,11 @@ pub fn main() -> ExitCode {
     let path = arguments.config.config.clone().unwrap_or_else(default_path);
     match arguments.command.unwrap_or(Command::Run) {
         Command::Run => run::main(&path),
-        Command::Check { file, online } => check::main(&file.unwrap_or(path), online),
+        Command::Check {
+            file,
+            online,
+            format,
+        } => check::main(&file.unwrap_or(path), format, online),
         Command::Explain {
             method,
             url,

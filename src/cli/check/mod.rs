@@ -1,5 +1,6 @@
 //! `pillion check`: every mistake in the configuration, at once, without the network unless asked for.
 
+pub mod format;
 pub mod online;
 
 use std::io::{self, IsTerminal as _};
@@ -8,6 +9,7 @@ use std::process::ExitCode;
 
 use tokio::runtime::Builder;
 
+use self::format::Format;
 use self::online::{OnlineError, online};
 use super::run::{Overlay, StartError};
 use super::{USAGE, loaded};
@@ -16,8 +18,16 @@ use crate::config::report::Report;
 
 /// Checks the file at `path`; with `ask`, also whether its providers give tokens.
 #[must_use]
-pub fn main(path: &Path, ask: bool) -> ExitCode {
+pub fn main(path: &Path, format: Format, ask: bool) -> ExitCode {
     match reload::read(path) {
+        Ok((_, report, _)) if format != Format::Text => {
+            println!("{}", format.document(path, &report));
+            ExitCode::SUCCESS
+        }
+        Err(LoadError::Mistakes(report)) if format != Format::Text => {
+            println!("{}", format.document(path, &report));
+            ExitCode::FAILURE
+        }
         Ok((_, report, _)) if ask => {
             if !report.is_empty() {
                 tell(&report);
