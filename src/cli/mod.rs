@@ -13,11 +13,12 @@ pub mod log;
 pub mod run;
 mod sheet;
 pub mod token;
+mod written;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 /// A sidecar proxy that carries an application's API tokens.
 ///
@@ -106,6 +107,15 @@ enum Command {
         #[arg(long)]
         once: bool,
     },
+    /// Print what a shell needs to complete pillion's commands and options
+    #[command(after_help = COMPLETIONS_HELP)]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    #[command(after_help = MAN_HELP)]
+    Man,
 }
 
 const EXAMPLES: &str = "\
@@ -178,6 +188,26 @@ Exit codes:
   1  a mistake in the configuration, or a failure; with --once, a step that did not go as told
   2  wrong arguments, or a configuration file that cannot be read";
 
+const COMPLETIONS_HELP: &str = "\
+Examples:
+  pillion completions bash > ~/.local/share/bash-completion/completions/pillion
+  pillion completions fish > ~/.config/fish/completions/pillion.fish
+
+Exit codes:
+  0  printed
+  1  it cannot be written
+  2  wrong arguments";
+
+const MAN_HELP: &str = "\
+Examples:
+  pillion man > ~/.local/share/man/man1/pillion.1
+  pillion man | man -l -
+
+Exit codes:
+  0  printed
+  1  it cannot be written
+  2  wrong arguments";
+
 /// Runs the command that the arguments name.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -210,6 +240,8 @@ pub fn main() -> ExitCode {
                 spend,
             },
         ),
+        Command::Completions { shell } => written::completions(shell, Arguments::command()),
+        Command::Man => written::man(Arguments::command()),
         Command::Demo { once } => demo::main(&path, once),
     }
 }

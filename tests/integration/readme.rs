@@ -133,12 +133,49 @@ async fn a_fetch_is_told_as_its_console_block_shows() {
     }
 }
 
+const COMMANDS: [&str; 7] = [
+    "run",
+    "check",
+    "explain",
+    "token",
+    "demo",
+    "completions",
+    "man",
+];
+
 #[test]
-fn every_command_of_the_table_is_one() {
-    for command in ["run", "check", "explain", "token", "demo"] {
+fn every_command_of_the_table_is_one_and_its_help_has_examples_on_lines_of_a_terminal() {
+    for command in COMMANDS {
+        assert!(
+            readme().contains(&format!("`pillion {command}")),
+            "{command}"
+        );
         let help = run(&format!("{command} --help"));
         assert!(help.status.success(), "{command}");
-        assert!(text(&help.stdout).contains("Examples:"), "{command}");
+        let help = text(&help.stdout);
+        assert!(
+            help.contains("Examples:") && help.contains("Exit codes:"),
+            "{command}"
+        );
+        let widest = help.lines().map(|line| line.chars().count()).max();
+        assert!(widest <= Some(100), "{help}");
+    }
+}
+
+#[test]
+fn completions_and_the_manual_page_know_every_command() {
+    for written in ["bash", "zsh", "fish", "elvish", "powershell"]
+        .map(|shell| format!("completions {shell}"))
+        .iter()
+        .map(String::as_str)
+        .chain(["man"])
+    {
+        let output = run(written);
+        assert!(output.status.success(), "{written}");
+        let told = text(&output.stdout).replace("\\-", "-");
+        for word in COMMANDS.into_iter().chain(["online", "spend", "once"]) {
+            assert!(told.contains(word), "{written} does not know {word}");
+        }
     }
 }
 
@@ -162,6 +199,7 @@ fn exit_codes_are_those_of_the_documentation() {
         ("explain GET / -c no/such/file.toml", 2),
         ("token stich", 2),
         ("token stitch -c no/such/file.toml", 2),
+        ("completions no-such-shell", 2),
         ("check --wrong", 2),
         ("no-such-command", 2),
     ] {
