@@ -55,15 +55,15 @@ impl OAuth2 {
         let (authorization, form) = self.request(call.subject, refresh_token, SystemTime::now())?;
         let answer =
             exchange::post_form(&self.token_endpoint, authorization, form.as_str()).await?;
+        // A provider may repeat what it was sent.
+        let redact = |said: &str| secret::redact(said, form.secrets(), call.subject.inputs());
         let granted = self.reading.read_judged(&answer, call.subject, |document| {
-            tell(document);
+            tell(document, &redact);
             self.is_bearer(document)
         });
         if let Some(turn) = &mut turn {
             follow(turn, &answer, granted.as_ref().err());
         }
-        // A provider may repeat what it was sent.
-        let redact = |said: &str| secret::redact(said, form.secrets(), call.subject.inputs());
         granted.map_err(|failed| failed.map_said(redact))
     }
 
@@ -117,8 +117,8 @@ impl OAuth2 {
 }
 
 /// What else an answer says (RFC 6749 §5.1), for whoever follows the trace.
-fn tell(document: Option<&Value>) {
-    let text = |name: &str| document?.get(name).map(as_text);
+fn tell(document: Option<&Value>, redact: &impl Fn(&str) -> String) {
+    let text = |name: &str| Some(redact(&as_text(document?.get(name)?)));
     tracing::trace!(
         token_type = text("token_type"),
         expires_in = text("expires_in"),

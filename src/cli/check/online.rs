@@ -14,7 +14,7 @@ use crate::cli::token::advice::advice;
 use crate::cli::token::told::{date, good_for, scope, span};
 use crate::cli::token::{spends, steps};
 use crate::clock::Moment;
-use crate::config::file::{File, SourceFile, TlsFile};
+use crate::config::file::{File, SourceFile};
 use crate::net::tls;
 use crate::provider::Subject;
 use crate::token::Tokens;
@@ -129,8 +129,7 @@ fn client_certificates(file: &File) -> BTreeSet<&PathBuf> {
             SourceFile::Static(_) | SourceFile::Jwt(_) => None,
         });
     let routes = file.routes.iter().map(|route| route.tls.as_ref());
-    let client = |tls: &'_ TlsFile| tls.client.is_some();
-    let all = providers.chain(routes).flatten().filter(|tls| client(tls));
+    let all = providers.chain(routes).flatten();
     all.filter_map(|tls| Some(&tls.client.as_ref()?.cert.value))
         .collect()
 }

@@ -3,6 +3,7 @@
 pub mod ask;
 mod told;
 
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -40,7 +41,8 @@ pub fn main(
     };
     match runtime.block_on(explain(path, &ask)) {
         Ok((text, code)) => {
-            print!("{text}");
+            // Who has stopped reading knows enough.
+            io::stdout().write_all(text.as_bytes()).ok();
             code
         }
         Err(error) => loaded::refuse(&error),

@@ -8,14 +8,13 @@ use http::{HeaderMap, HeaderName};
 
 use super::ask::Ask;
 use crate::cli::sheet::{Sheet, columns};
-use crate::config::compile::route::route_name;
 use crate::config::file::{File, RouteFile};
 use crate::provider::grant_type::GrantType;
 use crate::provider::graphql::GraphQl;
 use crate::provider::reading::SingleUse;
 use crate::provider::{Provider, Source};
 use crate::proxy::Plan;
-use crate::proxy::attach::MASK;
+use crate::proxy::attach::{MASK, OnConflict};
 use crate::proxy::explain::{Course, Explanation, Forwarded, PassedOver};
 use crate::proxy::inputs::{Inputs, RequestPart};
 use crate::proxy::problem::ProxyError;
@@ -172,9 +171,11 @@ impl Told<'_> {
         lines
     }
 
+    /// What the user wrote: the plan's routes are the file's, in its order.
     fn of_file(&self, route: &Route) -> Option<(usize, &RouteFile)> {
-        let mut routes = self.file.routes.iter().enumerate();
-        routes.find(|(_, file)| route_name(file) == route.name)
+        let mut routes = self.plan.routes.0.iter();
+        let index = routes.position(|it| std::ptr::eq(std::sync::Arc::as_ptr(it), route))?;
+        Some((index, self.file.routes.get(index)?))
     }
 
     fn place(&self, route: &Route) -> String {
@@ -293,6 +294,9 @@ fn set(sent: &HeaderMap, forwarded: &Forwarded, private: &[&str]) -> Vec<String>
 }
 
 fn kept(sent: &HeaderMap, onward: &Onward, forwarded: &Forwarded) -> Option<String> {
+    if onward.attach.on_conflict != OnConflict::Keep {
+        return None;
+    }
     let same = |name: &&HeaderName| sent.get_all(*name).iter().eq(forwarded.head.get_all(*name));
     let fields = onward.attach.fields.iter().map(|field| &field.name);
     let names: Vec<_> = fields

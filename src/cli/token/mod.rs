@@ -30,7 +30,7 @@ pub struct Wanted {
     pub provider: String,
     /// `NAME=TEXT` or `NAME:=JSON`, for each of its inputs.
     pub inputs: Vec<String>,
-    /// The token itself is shown.
+    /// The token itself is shown: to be asked for only where a person reads.
     pub show: bool,
     /// A refresh token that may be good once is used for it.
     pub spend: bool,
