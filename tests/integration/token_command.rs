@@ -149,6 +149,20 @@ async fn the_claims_of_a_jwt_are_told_with_their_times_as_dates() {
     assert!(!told.contains('\u{1b}') && !told.contains(&jwt), "{told}");
 }
 
+#[tokio::test]
+async fn a_secret_that_the_provider_repeats_is_not_told() {
+    let stage = Stage::new().await;
+    stage.identity_provider.amend_answers(|answer| {
+        answer.insert("scope".to_owned(), format!("read {SECRET}").into());
+    });
+    let told = told(&stage, &wanted("idp", &[])).await;
+    assert!(
+        told.contains("scope     read ***; none was asked for"),
+        "{told}"
+    );
+    assert!(!told.contains(SECRET), "{told}");
+}
+
 /// What is wrong, what is told about it, and what there is to do.
 const FAILURES: [(&str, &str, &str); 9] = [
     (
