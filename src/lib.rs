@@ -34,6 +34,8 @@
 //! 8. **answer**: [`proxy::answer`] passes it on, streaming. What pillion has to say itself is in one table,
 //!    [`proxy::problem`].
 //!
+//! `pillion explain` takes the same steps up to the token: [`proxy::explain`].
+//!
 //! # Layers
 //!
 //! Each uses only what is to the right of it:

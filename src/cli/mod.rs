@@ -7,13 +7,18 @@
 
 pub mod check;
 pub mod demo;
+pub mod explain;
+mod loaded;
 pub mod log;
 pub mod run;
+mod sheet;
+pub mod token;
+mod written;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 /// A sidecar proxy that carries an application's API tokens.
 ///
@@ -44,10 +49,53 @@ enum Command {
     #[command(after_help = RUN_HELP)]
     Run,
     /// Check the configuration without the network, and tell every mistake in it
+    ///
+    /// With --online also whether its providers give tokens: one is fetched of each that needs no input.
     #[command(after_help = CHECK_HELP)]
     Check {
         /// The configuration file; the same as --config
         file: Option<PathBuf>,
+        /// Also fetch one token of each provider that needs no input, and look at client certificates
+        #[arg(long)]
+        online: bool,
+        /// How mistakes are told
+        #[arg(long, value_enum, default_value_t, conflicts_with = "online")]
+        format: check::format::Format,
+    },
+    /// Tell what becomes of a request, without the network and without a secret
+    ///
+    /// Which route takes it and why the ones before do not, what its inputs are, whose token it carries, what the upstream
+    /// gets to see, and what follows when it answers 401.
+    #[command(after_help = EXPLAIN_HELP)]
+    Explain {
+        /// The request's method
+        method: String,
+        /// What the app calls: http://localhost:8080/path, or /path alone
+        url: String,
+        /// A field of the request; may be repeated
+        #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+        fields: Vec<String>,
+        /// The request's content; as with curl, a form unless a Content-Type says otherwise
+        #[arg(short = 'd', long = "data", value_name = "BODY")]
+        body: Option<String>,
+    },
+    /// Fetch one token, and tell step by step how it goes
+    ///
+    /// Name, connection, TLS, request and answer are told with their times, of parents first; then what came: how long it is
+    /// good, its scopes, the claims of a JWT. The token itself and secrets are not shown.
+    #[command(after_help = TOKEN_HELP)]
+    Token {
+        /// Whose token
+        provider: String,
+        /// The provider's inputs: NAME=TEXT, or NAME:=JSON
+        #[arg(value_name = "NAME=VALUE")]
+        inputs: Vec<String>,
+        /// Show the token itself, if stdout is a terminal
+        #[arg(long)]
+        show: bool,
+        /// Use a refresh token that may be good only once
+        #[arg(long)]
+        spend: bool,
     },
     /// Run the configuration against stand-ins of the systems it names, and tell what happens
     ///
@@ -59,6 +107,15 @@ enum Command {
         #[arg(long)]
         once: bool,
     },
+    /// Print what a shell needs to complete pillion's commands and options
+    #[command(after_help = COMPLETIONS_HELP)]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    #[command(after_help = MAN_HELP)]
+    Man,
 }
 
 const EXAMPLES: &str = "\
@@ -66,6 +123,8 @@ Examples:
   pillion                          serve as proxy.toml here says
   pillion -c /etc/pillion.toml     serve as another file says
   pillion check                    every mistake in proxy.toml, at once
+  pillion explain GET /stitch/x    what becomes of a request, without sending it
+  pillion token stitch             fetch one token, step by step
   pillion demo                     see it work, without an account anywhere";
 
 const EXIT_CODES: &str = "\
@@ -88,11 +147,35 @@ const CHECK_HELP: &str = "\
 Examples:
   pillion check
   pillion check deploy/proxy.toml
+  pillion check --online
+  pillion check --format sarif > pillion.sarif
 
 Exit codes:
   0  nothing wrong; there may be warnings
-  1  mistakes
+  1  mistakes; with --online, a provider that gives no token, or a certificate that has ended
   2  wrong arguments, or a configuration file that cannot be read";
+
+const EXPLAIN_HELP: &str = "\
+Examples:
+  pillion explain GET http://localhost:8080/stitch/graphql
+  pillion explain GET /stitch/graphql
+  pillion explain POST /stitch/graphql -H 'Content-Type: application/json' -d '{\"query\":\"{ client { id } }\"}'
+
+Exit codes:
+  0  a route takes it
+  1  pillion answers itself, with a problem
+  2  wrong arguments, or a configuration that cannot be used";
+
+const TOKEN_HELP: &str = "\
+Examples:
+  pillion token stitch
+  pillion token forage-session merchant=1234567
+  pillion token concierge-customer minutes:=60 customer=42
+
+Exit codes:
+  0  there is a token
+  1  there is none
+  2  wrong arguments, or a configuration that cannot be used";
 
 const DEMO_HELP: &str = "\
 Examples:
@@ -105,6 +188,26 @@ Exit codes:
   1  a mistake in the configuration, or a failure; with --once, a step that did not go as told
   2  wrong arguments, or a configuration file that cannot be read";
 
+const COMPLETIONS_HELP: &str = "\
+Examples:
+  pillion completions bash > ~/.local/share/bash-completion/completions/pillion
+  pillion completions fish > ~/.config/fish/completions/pillion.fish
+
+Exit codes:
+  0  printed
+  1  it cannot be written
+  2  wrong arguments";
+
+const MAN_HELP: &str = "\
+Examples:
+  pillion man > ~/.local/share/man/man1/pillion.1
+  pillion man | man -l -
+
+Exit codes:
+  0  printed
+  1  it cannot be written
+  2  wrong arguments";
+
 /// Runs the command that the arguments name.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -112,7 +215,33 @@ pub fn main() -> ExitCode {
     let path = arguments.config.config.clone().unwrap_or_else(default_path);
     match arguments.command.unwrap_or(Command::Run) {
         Command::Run => run::main(&path),
-        Command::Check { file } => check::main(&file.unwrap_or(path)),
+        Command::Check {
+            file,
+            online,
+            format,
+        } => check::main(&file.unwrap_or(path), format, online),
+        Command::Explain {
+            method,
+            url,
+            fields,
+            body,
+        } => explain::main(&path, &method, &url, &fields, body.as_deref()),
+        Command::Token {
+            provider,
+            inputs,
+            show,
+            spend,
+        } => token::main(
+            &path,
+            &token::Wanted {
+                provider,
+                inputs,
+                show,
+                spend,
+            },
+        ),
+        Command::Completions { shell } => written::completions(shell, Arguments::command()),
+        Command::Man => written::man(Arguments::command()),
         Command::Demo { once } => demo::main(&path, once),
     }
 }

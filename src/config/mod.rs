@@ -10,7 +10,7 @@ mod parents;
 pub mod reload;
 pub mod report;
 pub mod span;
-mod suggest;
+pub(crate) mod suggest;
 
 pub use file::File;
 pub use report::Report;

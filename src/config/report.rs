@@ -93,6 +93,76 @@ impl Report {
     }
 }
 
+/// A diagnostic for a program to read. It shows nothing of the file but places.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Remark {
+    /// Whether the program can run with it.
+    pub severity: Severity,
+    /// What is wrong.
+    pub message: String,
+    /// Where.
+    pub place: Place,
+    /// What is said beside the place.
+    pub label: Option<String>,
+    /// What to type instead.
+    pub hints: Vec<String>,
+    /// Why it is so.
+    pub notes: Vec<String>,
+    /// Other places that matter, and why.
+    pub also: Vec<(Place, String)>,
+}
+
+/// A part of the file. Lines and columns count from 1, columns in characters; the end is not part of it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Place {
+    /// Where it begins: line and column.
+    pub start: (usize, usize),
+    /// Where it ends.
+    pub end: (usize, usize),
+}
+
+impl Report {
+    /// All there is, in the file's order.
+    #[must_use]
+    pub fn remarks(&self) -> Vec<Remark> {
+        let remarks = self.in_order().into_iter().map(|it| Remark {
+            severity: it.severity,
+            message: it.message.clone(),
+            place: self.place(&it.span),
+            label: it.label.clone(),
+            hints: it.hints.clone(),
+            notes: it.notes.clone(),
+            also: it
+                .also
+                .iter()
+                .map(|(span, label)| (self.place(span), label.clone()))
+                .collect(),
+        });
+        remarks.collect()
+    }
+
+    fn in_order(&self) -> Vec<&Diagnostic> {
+        let mut diagnostics: Vec<_> = self.diagnostics.iter().collect();
+        diagnostics.sort_by_key(|diagnostic| diagnostic.span.start);
+        diagnostics
+    }
+
+    fn place(&self, span: &Range<usize>) -> Place {
+        Place {
+            start: self.position(span.start),
+            end: self.position(span.end),
+        }
+    }
+
+    fn position(&self, offset: usize) -> (usize, usize) {
+        // What is missing at the end is missing on the last line, not on the one after.
+        let text = self.source.trim_end_matches(['\r', '\n']);
+        let before = text.get(..offset).unwrap_or(text);
+        let line = before.rsplit('\n').next().unwrap_or_default();
+        (before.matches('\n').count() + 1, line.chars().count() + 1)
+    }
+}
+
 /// Rendering.
 impl Report {
     /// The report without colours.
@@ -112,10 +182,8 @@ impl Report {
             return String::new();
         }
         let masked = Masked::new(&self.source, self.syntax, &self.shown);
-        let mut diagnostics: Vec<_> = self.diagnostics.iter().collect();
-        diagnostics.sort_by_key(|diagnostic| diagnostic.span.start);
         let mut text = String::new();
-        for diagnostic in diagnostics {
+        for diagnostic in self.in_order() {
             text.push_str(&renderer.render(&[diagnostic.group(&self.label, &masked)]));
             text.push_str("\n\n");
         }

@@ -1,7 +1,7 @@
 //! "Did you mean".
 
 /// The candidate that is nearest to what was typed, if one is near enough to be meant.
-pub(super) fn did_you_mean<'a>(
+pub(crate) fn did_you_mean<'a>(
     typed: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {

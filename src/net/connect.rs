@@ -20,6 +20,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower_service::Service as _;
 
+use super::resolver::Resolver;
 use super::tunnel::{self, EgressProxy, TunnelError};
 
 /// Where connections go, and how. Immutable.
@@ -90,6 +91,12 @@ impl Endpoint {
         })
     }
 
+    /// What it is made of.
+    #[must_use]
+    pub const fn settings(&self) -> &EndpointSettings {
+        &self.settings
+    }
+
     /// By what pools tell endpoints apart.
     #[must_use]
     pub const fn fingerprint(&self) -> u64 {
@@ -126,19 +133,30 @@ impl Endpoint {
             .connect(name.clone(), tcp)
             .await
             .map_err(|error| ConnectError::Tls(Arc::new(error)))?;
+        let version = tls.get_ref().1.protocol_version();
+        tracing::trace!(version = version.map(tracing::field::debug), "TLS agreed");
         Ok(Transport::Tls(Box::new(TokioIo::new(tls))))
     }
 
     async fn open_through(&self, proxy: &EgressProxy) -> Result<TcpStream, TunnelError> {
         let tcp = self.dial().await.map_err(TunnelError::Unreachable)?;
-        tunnel::open(proxy, tcp, &self.target).await
+        let tunnel = tunnel::open(proxy, tcp, &self.target).await?;
+        tracing::trace!(host = %self.target, "tunnel opened");
+        Ok(tunnel)
     }
 
     async fn dial(&self) -> Result<TcpStream, Arc<dyn Error + Send + Sync>> {
-        let mut connector = HttpConnector::new();
+        let mut connector = HttpConnector::new_with_resolver(Resolver::new());
         connector.set_nodelay(true);
         match connector.call(self.dial.clone()).await {
-            Ok(tcp) => Ok(tcp.into_inner()),
+            Ok(tcp) => {
+                let tcp = tcp.into_inner();
+                tracing::trace!(
+                    peer = tcp.peer_addr().ok().map(tracing::field::display),
+                    "connected"
+                );
+                Ok(tcp)
+            }
             Err(error) => Err(Arc::new(error)),
         }
     }

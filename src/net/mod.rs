@@ -4,6 +4,7 @@ pub mod connect;
 pub mod inbound;
 pub mod listen;
 pub mod pool;
+mod resolver;
 pub mod socket;
 pub mod tls;
 pub mod tunnel;

@@ -446,7 +446,10 @@ impl FetchError {
     #[must_use]
     pub fn report(&self) -> String {
         match self {
-            Self::Unreachable { detail, .. } => format!("{self}: {detail}"),
+            Self::Unreachable { reason, detail } => {
+                let more = detail.strip_prefix(&**reason).unwrap_or(detail);
+                format!("{self}: {}", more.trim_start_matches([':', ' ']))
+            }
             Self::Refused { .. }
             | Self::Secret(_)
             | Self::Throttled { .. }

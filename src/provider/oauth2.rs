@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::client_auth::{ClientAuth, Form};
 use super::exchange::{self, Answer, Target};
 use super::grant_type::{Asked, GrantType};
-use super::reading::Reading;
+use super::reading::{Reading, as_text};
 use super::rotation::Turn;
 use super::secret::{self, Secret, Secrets};
 use super::template::Template;
@@ -55,14 +55,15 @@ impl OAuth2 {
         let (authorization, form) = self.request(call.subject, refresh_token, SystemTime::now())?;
         let answer =
             exchange::post_form(&self.token_endpoint, authorization, form.as_str()).await?;
-        let granted = self
-            .reading
-            .read_judged(&answer, call.subject, |document| self.is_bearer(document));
+        // A provider may repeat what it was sent.
+        let redact = |said: &str| secret::redact(said, form.secrets(), call.subject.inputs());
+        let granted = self.reading.read_judged(&answer, call.subject, |document| {
+            tell(document, &redact);
+            self.is_bearer(document)
+        });
         if let Some(turn) = &mut turn {
             follow(turn, &answer, granted.as_ref().err());
         }
-        // A provider may repeat what it was sent.
-        let redact = |said: &str| secret::redact(said, form.secrets(), call.subject.inputs());
         granted.map_err(|failed| failed.map_said(redact))
     }
 
@@ -113,6 +114,17 @@ impl OAuth2 {
             Some(_) => Err(FetchError::malformed("its token_type is not Bearer").into()),
         }
     }
+}
+
+/// What else an answer says (RFC 6749 §5.1), for whoever follows the trace.
+fn tell(document: Option<&Value>, redact: &impl Fn(&str) -> String) {
+    let text = |name: &str| Some(redact(&as_text(document?.get(name)?)));
+    tracing::trace!(
+        token_type = text("token_type"),
+        expires_in = text("expires_in"),
+        scope = text("scope"),
+        "granted"
+    );
 }
 
 // RFC 6749 §6: an answer may bring the refresh token that replaces the one that was sent. The sent one may be dead then,

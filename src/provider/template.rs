@@ -235,6 +235,24 @@ impl<R> Template<R> {
     }
 }
 
+impl<R> Template<R> {
+    /// The text, with every placeholder and what is done to it replaced by `value`.
+    ///
+    /// # Errors
+    ///
+    /// The first error of `value`.
+    pub fn fill<'a, E>(
+        &'a self,
+        value: impl Fn(&'a R, &'a [Filter]) -> Result<Cow<'a, str>, E>,
+    ) -> Result<String, E> {
+        let texts = self.parts.iter().map(|part| match part {
+            Part::Literal(text) => Ok(Cow::Borrowed(text.as_str())),
+            Part::Placeholder(reference, filters) => value(reference, filters),
+        });
+        texts.collect()
+    }
+}
+
 fn render_part<'a, R, E: From<FilterError>>(
     part: &'a Part<R>,
     value: &impl Fn(&'a R) -> Result<Cow<'a, str>, E>,
@@ -243,16 +261,26 @@ fn render_part<'a, R, E: From<FilterError>>(
     match part {
         Part::Literal(text) => Ok(Cow::Borrowed(text)),
         Part::Placeholder(reference, filters) => {
-            let mut text = value(reference)?;
-            for filter in filters {
-                text = filter.apply(text)?;
-            }
+            let text = Filter::apply_all(filters, value(reference)?)?;
             Ok(place(text))
         }
     }
 }
 
 impl Filter {
+    /// The value after all of these.
+    ///
+    /// # Errors
+    ///
+    /// When one of them does not take the value.
+    pub fn apply_all<'a>(
+        filters: &[Self],
+        value: Cow<'a, str>,
+    ) -> Result<Cow<'a, str>, FilterError> {
+        let mut filters = filters.iter();
+        filters.try_fold(value, |value, filter| filter.apply(value))
+    }
+
     /// The value after it.
     ///
     /// # Errors

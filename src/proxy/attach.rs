@@ -16,7 +16,7 @@ use serde_json::Value as Json;
 use super::inputs::{InputRule, Inputs, RequestPart};
 use super::problem::ProxyError;
 use crate::provider::FetchError;
-use crate::provider::template::{FilterError, Template};
+use crate::provider::template::{Filter, FilterError, Template};
 use crate::token::TokenError;
 use crate::token::life::Token;
 
@@ -176,13 +176,36 @@ impl Attach {
         carried: &Carried,
         inputs: &Inputs,
     ) -> Result<HeaderMap, ProxyError> {
+        self.write_with(stripped, host, |field| field.render(carried, inputs))
+    }
+
+    /// The same head without a token: [`MASK`] stands for whatever a fetch brings.
+    ///
+    /// # Errors
+    ///
+    /// When a value cannot be a field value.
+    pub fn preview(
+        &self,
+        stripped: &Stripped,
+        host: &HeaderValue,
+        inputs: &Inputs,
+    ) -> Result<HeaderMap, ProxyError> {
+        self.write_with(stripped, host, |field| field.preview(inputs))
+    }
+
+    fn write_with(
+        &self,
+        stripped: &Stripped,
+        host: &HeaderValue,
+        render: impl Fn(&SetField) -> Result<HeaderValue, ProxyError>,
+    ) -> Result<HeaderMap, ProxyError> {
         let mut headers = stripped.headers.clone();
         headers.insert(HOST, host.clone());
         for field in &self.fields {
             if self.on_conflict == OnConflict::Keep && headers.contains_key(&field.name) {
                 continue;
             }
-            headers.insert(field.name.clone(), field.render(carried, inputs)?);
+            headers.insert(field.name.clone(), render(field)?);
         }
         Ok(headers)
     }
@@ -268,26 +291,52 @@ impl SetField {
             FieldValue::Bearer => Ok(carried.own.bearer().clone()),
             FieldValue::Fixed(value) => Ok(value.clone()),
             FieldValue::Template(template) => {
-                let bad = |reason: String| ProxyError::BadInput {
-                    input: self.name.as_str().to_owned(),
-                    reason,
-                };
                 let text = template.render(|value| carried.fill_in(value, inputs));
                 let text = text.map_err(|error| match error {
-                    Unfilled::Filter(error) => bad(error.to_string()),
+                    Unfilled::Filter(error) => self.bad(error.to_string()),
                     Unfilled::NoField(name) => {
                         let error = format!("it has no field `{name}`");
                         ProxyError::Token(TokenError::Fetch(FetchError::malformed(error)))
                     }
                 })?;
-                let mut value = HeaderValue::from_str(&text)
-                    .map_err(|_| bad("cannot be a header's value".to_owned()))?;
-                value.set_sensitive(true);
-                Ok(value)
+                self.value_of(&text)
             }
         }
     }
+
+    fn preview(&self, inputs: &Inputs) -> Result<HeaderValue, ProxyError> {
+        match &self.value {
+            FieldValue::Bearer => Ok(MASKED_BEARER),
+            FieldValue::Fixed(value) => Ok(value.clone()),
+            FieldValue::Template(template) => {
+                let text = template.fill(|value, filters| match value {
+                    Value::Input(index) => Filter::apply_all(filters, inputs.get(*index).into()),
+                    Value::Token | Value::Other(_) | Value::Field(_) => Ok(MASK.into()),
+                });
+                let text = text.map_err(|error| self.bad(error.to_string()))?;
+                self.value_of(&text)
+            }
+        }
+    }
+
+    fn value_of(&self, text: &str) -> Result<HeaderValue, ProxyError> {
+        let mut value = HeaderValue::from_str(text)
+            .map_err(|_| self.bad("cannot be a header's value".to_owned()))?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+
+    fn bad(&self, reason: String) -> ProxyError {
+        ProxyError::BadInput {
+            input: self.name.as_str().to_owned(),
+            reason,
+        }
+    }
 }
+
+/// What stands for a token where one is told of.
+pub const MASK: &str = "****";
+const MASKED_BEARER: HeaderValue = HeaderValue::from_static("Bearer ****");
 
 /// Removes what belongs to one connection only: the fields of RFC 9110 §7.6.1 and all that `Connection` names.
 pub(super) fn strip_connection_fields(headers: &mut HeaderMap) {

@@ -38,6 +38,28 @@ pub(super) async fn answer<B>(
 where
     B: Body<Data = Bytes> + Unpin,
 {
+    let subject = inputs(route, asked, body, body_idle)
+        .await?
+        .subject(&route.subject);
+    route.tokens.check_inputs(&subject)?;
+    let token = if wants_new(asked.parts.headers) {
+        route.tokens.replace(&subject, now).await?
+    } else {
+        route.tokens.get(&subject, now).await?
+    };
+    Ok(token_response(&token, Moment::now()))
+}
+
+/// What such a request says about whose token it wants.
+pub(super) async fn inputs<B>(
+    route: &Route,
+    asked: &Asked<'_>,
+    body: B,
+    body_idle: Duration,
+) -> Result<Inputs, ProxyError>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
     if !matches!(asked.rest, "" | "/") {
         return Err(ProxyError::NoRoute);
     }
@@ -53,14 +75,7 @@ where
         body: document.as_ref(),
         ..asked.parts
     };
-    let subject = Inputs::read(route, &parts)?.subject(&route.subject);
-    route.tokens.check_inputs(&subject)?;
-    let token = if wants_new(asked.parts.headers) {
-        route.tokens.replace(&subject, now).await?
-    } else {
-        route.tokens.get(&subject, now).await?
-    };
-    Ok(token_response(&token, Moment::now()))
+    Inputs::read(route, &parts)
 }
 
 fn token_response(token: &Token, now: Moment) -> Response<AnswerBody> {
@@ -84,7 +99,7 @@ fn token_response(token: &Token, now: Moment) -> Response<AnswerBody> {
 }
 
 /// `Cache-Control: no-cache` (RFC 9111 §5.2.1.4): not one that is kept.
-fn wants_new(headers: &HeaderMap) -> bool {
+pub(super) fn wants_new(headers: &HeaderMap) -> bool {
     headers
         .get_all(CACHE_CONTROL)
         .iter()

@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod attach;
 pub mod caller;
+pub mod explain;
 pub mod framing;
 pub mod hand_out;
 pub mod inputs;
@@ -15,6 +16,7 @@ pub mod target;
 pub mod upstream;
 pub mod verdict;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -258,11 +260,19 @@ impl Proxy {
             framing::check(request.headers(), request.version(), received)
         })?;
         let plan = self.plan.load();
-        plan.callers.check(request, inbound.local())?;
+        plan.admit(request, inbound.local())?;
+        Ok(plan.limits)
+    }
+}
+
+impl Plan {
+    /// Whether this caller may ask for this at all. `local` is the address that was connected to, if it has one.
+    fn admit<B>(&self, request: &Request<B>, local: Option<SocketAddr>) -> Result<(), ProxyError> {
+        self.callers.check(request, local)?;
         if matches!(*request.method(), Method::TRACE | Method::CONNECT) {
             return Err(ProxyError::BadMethod);
         }
-        Ok(plan.limits)
+        Ok(())
     }
 }
 

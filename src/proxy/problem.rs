@@ -88,6 +88,12 @@ struct Problem {
     proxy_status: &'static str,
 }
 
+impl Problem {
+    fn problem_type(&self) -> String {
+        format!("urn:pillion:problem:{}", self.slug)
+    }
+}
+
 const fn row(
     status: StatusCode,
     slug: &'static str,
@@ -212,6 +218,18 @@ impl ProxyError {
         }
     }
 
+    /// The status of the answer.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.problem().status
+    }
+
+    /// The problem type of the answer (RFC 9457 §3.1.1).
+    #[must_use]
+    pub fn problem_type(&self) -> String {
+        self.problem().problem_type()
+    }
+
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Token(TokenError::BackingOff { retry_after, .. }) => Some(*retry_after),
@@ -291,7 +309,7 @@ pub fn overload_bytes() -> Vec<u8> {
 
 fn document(problem: &Problem, detail: &str) -> String {
     serde_json::json!({
-        "type": format!("urn:pillion:problem:{}", problem.slug),
+        "type": problem.problem_type(),
         "title": problem.title,
         "status": problem.status.as_u16(),
         "detail": detail,

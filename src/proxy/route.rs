@@ -146,7 +146,8 @@ impl RouteTable {
         target: Target<'a>,
     ) -> Result<Matched<'a>, ProxyError> {
         for route in &self.0 {
-            if route.matcher.takes(method, host)
+            if route.matcher.takes_method(method)
+                && route.matcher.takes_host(host)
                 && let Some((captures, rest)) = route.matcher.matches(target.path)?
             {
                 return Ok(Matched {
@@ -164,13 +165,15 @@ impl RouteTable {
 type PathMatch<'a> = (Vec<Cow<'a, str>>, &'a str);
 
 impl Matcher {
-    fn takes(&self, method: &Method, host: &str) -> bool {
-        (self.methods.is_empty() || self.methods.contains(method))
-            && (self.hosts.is_empty()
-                || self.hosts.iter().any(|own| own.eq_ignore_ascii_case(host)))
+    pub(super) fn takes_method(&self, method: &Method) -> bool {
+        self.methods.is_empty() || self.methods.contains(method)
     }
 
-    fn matches<'a>(&self, path: &'a str) -> Result<Option<PathMatch<'a>>, ProxyError> {
+    pub(super) fn takes_host(&self, host: &str) -> bool {
+        self.hosts.is_empty() || self.hosts.iter().any(|own| own.eq_ignore_ascii_case(host))
+    }
+
+    pub(super) fn matches<'a>(&self, path: &'a str) -> Result<Option<PathMatch<'a>>, ProxyError> {
         let mut captures = Vec::new();
         let mut rest = path;
         for segment in &self.segments {
@@ -252,8 +255,8 @@ mod tests {
             methods: vec![Method::POST],
             ..Matcher::default()
         };
-        assert!(narrow.takes(&Method::POST, "API.local"));
-        assert!(!narrow.takes(&Method::POST, "other.local"));
-        assert!(!narrow.takes(&Method::GET, "api.local"));
+        assert!(narrow.takes_method(&Method::POST) && narrow.takes_host("API.local"));
+        assert!(!narrow.takes_host("other.local"));
+        assert!(!narrow.takes_method(&Method::GET));
     }
 }

@@ -100,6 +100,11 @@ impl Rules {
         Self { rules, look_inside }
     }
 
+    /// The rules, in the order in which they are tried.
+    pub fn iter(&self) -> impl Iterator<Item = &Rule> {
+        self.rules.iter()
+    }
+
     /// Judges an answer: by its head, and where a rule asks for it by the beginning of its body, which stays there.
     pub async fn judge<B>(&self, answer: &mut Response<Peekable<B>>, patience: Duration) -> Verdict
     where

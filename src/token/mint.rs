@@ -215,6 +215,7 @@ impl Mint {
         parent: Option<&Secret>,
         refresh_token: Option<&Secret>,
     ) -> Result<Grant, Failed> {
+        tracing::trace!(provider = &*self.provider.name, "fetching");
         let limit = self.provider.policy.timeout;
         let call = Call {
             subject: &self.subject,

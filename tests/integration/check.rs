@@ -5,7 +5,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use pillion::cli::check::format::Format;
 use pillion::config;
+use serde_json::{Value, json};
+
+use crate::stage::pillion;
 
 #[test]
 #[expect(
@@ -50,6 +54,100 @@ fn tell(path: &Path, text: &str) -> String {
     }
 }
 
+#[test]
+fn programs_are_told_the_same_mistakes_at_the_same_places() {
+    for path in goldens() {
+        let text = fs::read_to_string(&path).unwrap();
+        let (Ok((_, report)) | Err(report)) = config::read("it.toml", &text);
+        let plain = report.to_plain();
+        let json: Value = serde_json::from_str(&Format::Json.document(&path, &report)).unwrap();
+        let sarif: Value = serde_json::from_str(&Format::Sarif.document(&path, &report)).unwrap();
+        let diagnostics = json["diagnostics"].as_array().unwrap();
+        let results = sarif["runs"][0]["results"].as_array().unwrap();
+        let mut places = plain
+            .lines()
+            .filter_map(|line| line.trim_start().strip_prefix("--> "));
+        let titles = plain
+            .lines()
+            .filter(|line| line.starts_with("error: ") || line.starts_with("warning: "));
+        assert_eq!(titles.clone().count(), diagnostics.len(), "{plain}");
+        assert_eq!(diagnostics.len(), results.len());
+        for (title, (told, result)) in titles.zip(diagnostics.iter().zip(results)) {
+            let (line, column) = (&told["line"], &told["column"]);
+            // Behind the last character of the file, the renderer counts the line's end, too.
+            let is_end = usize::try_from(line.as_u64().unwrap()).ok() == Some(text.lines().count())
+                && column.as_u64() > text.lines().last().map(|line| line.len() as u64);
+            let place = places.next().unwrap();
+            let same = place == format!("it.toml:{line}:{column}");
+            assert!(
+                same || is_end && place.starts_with(&format!("it.toml:{line}:")),
+                "{plain}"
+            );
+            let (level, message) = title.split_once(": ").unwrap();
+            assert_eq!(
+                (&told["severity"], &result["level"]),
+                (&json!(level), &json!(level))
+            );
+            assert!(
+                told["message"].as_str().unwrap().starts_with(message),
+                "{title}"
+            );
+            assert!(
+                result["message"]["text"]
+                    .as_str()
+                    .unwrap()
+                    .starts_with(message)
+            );
+            let region = &result["locations"][0]["physicalLocation"]["region"];
+            assert_eq!(
+                (&region["startLine"], &region["startColumn"]),
+                (line, column)
+            );
+        }
+    }
+}
+
+#[test]
+fn a_program_reads_them_from_stdout_and_the_exit_code_is_the_same() {
+    let check = |format: &str, file: &str| {
+        let mut check = pillion();
+        check.args(["check", "--format", format, file]);
+        let output = check
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .output()
+            .unwrap();
+        assert!(output.stderr.is_empty());
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (output.status.code(), document)
+    };
+    let wrong = "tests/golden/check/provider-unknown.toml";
+    let (code, document) = check("json", wrong);
+    let told = &document["diagnostics"][0];
+    assert_eq!(code, Some(1));
+    assert_eq!(
+        (
+            &told["file"],
+            &told["line"],
+            &told["column"],
+            &told["end_column"]
+        ),
+        (&json!(wrong), &json!(10), &json!(12), &json!(19))
+    );
+    assert_eq!(told["message"], "unknown provider `stich`");
+    assert_eq!(told["hints"], json!(["did you mean \"stitch\"?"]));
+    let (code, document) = check("sarif", wrong);
+    let result = &document["runs"][0]["results"][0];
+    let place = &result["locations"][0]["physicalLocation"];
+    assert_eq!((code, &document["version"]), (Some(1), &json!("2.1.0")));
+    assert_eq!(place["artifactLocation"]["uri"], wrong);
+    assert_eq!(
+        result["message"]["text"],
+        "unknown provider `stich`\nhint: did you mean \"stitch\"?"
+    );
+    let (code, document) = check("json", "proxy.toml");
+    assert_eq!((code, document), (Some(0), json!({"diagnostics": []})));
+}
+
 /// As text, as what could be a key, as a number.
 const CANARIES: [&str; 3] = ["CNRY", "cnry", "9045199013"];
 
@@ -62,6 +160,9 @@ fn no_golden_shows_a_secret() {
             assert_hidden(&path, &text, &[shape]);
             let (Ok((_, report)) | Err(report)) = config::read("proxy.toml", &text);
             assert!(!report.to_coloured().contains(shape));
+            for format in [Format::Json, Format::Sarif] {
+                assert!(!format.document(&path, &report).contains(shape));
+            }
         }
     }
 }

@@ -38,16 +38,7 @@ impl Four {
             let token_endpoint = systems.stitch.token_endpoint();
             token_endpoint.also_take_assertions_of(&key.public_key_pem);
         }
-        let resolve = systems.resolve().into_iter().map(|(authority, address)| {
-            let (host, port) = authority.rsplit_once(':').unwrap();
-            ((host.to_owned(), port.parse().unwrap()), address)
-        });
-        let overlay = Overlay {
-            secrets: secrets(&systems, key),
-            resolve: resolve.collect(),
-            trust: vec![systems.authority.certificate_der()],
-            free_ports: true,
-        };
+        let overlay = overlay(&systems, key);
         let running = run::start(Path::new(FILE), overlay, false).unwrap();
         Self { systems, running }
     }
@@ -114,6 +105,20 @@ impl Four {
             line.is_some_and(|count| count != "0")
         };
         names.filter(|name| !good(name)).collect()
+    }
+}
+
+/// What lets `proxy.toml` find the stand-ins.
+pub(crate) fn overlay(systems: &Systems, key: Option<&ClientKey>) -> Overlay {
+    let resolve = systems.resolve().into_iter().map(|(authority, address)| {
+        let (host, port) = authority.rsplit_once(':').unwrap();
+        ((host.to_owned(), port.parse().unwrap()), address)
+    });
+    Overlay {
+        secrets: secrets(systems, key),
+        resolve: resolve.collect(),
+        trust: vec![systems.authority.certificate_der()],
+        free_ports: true,
     }
 }
 

@@ -4,8 +4,12 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use pillion::cli::token::{Wanted, tell};
 use pillion::config;
+use pillion::fake::Systems;
 use pillion::metrics::Metrics;
+
+use crate::four_systems::overlay;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -65,6 +69,7 @@ fn every_command_does_what_its_console_block_shows() {
     let blocks = blocks();
     let consoles: Vec<_> = blocks
         .iter()
+        .filter(|block| block.kind != STAND_INS)
         .filter_map(|block| Some((block, block.kind.strip_prefix("console")?)))
         .collect();
     assert!(!consoles.is_empty());
@@ -90,12 +95,87 @@ fn every_command_does_what_its_console_block_shows() {
     }
 }
 
+/// Of a block in which a token is fetched: here it comes from a stand-in.
+const STAND_INS: &str = "console stand-ins";
+
+#[tokio::test]
+async fn a_fetch_is_told_as_its_console_block_shows() {
+    let systems = Systems::start().await.unwrap();
+    let blocks = blocks();
+    let mut fetches = blocks
+        .iter()
+        .filter(|block| block.kind == STAND_INS)
+        .peekable();
+    assert!(fetches.peek().is_some());
+    for block in fetches {
+        let (command, shown) = block.text.split_once('\n').unwrap();
+        let mut words = command.split(' ').map(str::to_owned);
+        assert!(
+            ["$", "pillion", "token"]
+                .into_iter()
+                .eq(words.by_ref().take(3))
+        );
+        let wanted = Wanted {
+            provider: words.next().unwrap(),
+            inputs: words.collect(),
+            ..Wanted::default()
+        };
+        let (overlay, mut told) = (overlay(&systems, None), Vec::new());
+        let path = Path::new(ROOT).join("proxy.toml");
+        assert!(tell(&path, overlay, &wanted, &mut told).await.unwrap());
+        let told = text(&told);
+        let (shown, lines): (Vec<_>, Vec<_>) = (shown.lines().collect(), told.lines().collect());
+        assert!(
+            all_match(&shown, &lines),
+            "line {}: it says\n{told}",
+            block.line
+        );
+    }
+}
+
+const COMMANDS: [&str; 7] = [
+    "run",
+    "check",
+    "explain",
+    "token",
+    "demo",
+    "completions",
+    "man",
+];
+
 #[test]
-fn every_command_of_the_table_is_one() {
-    for command in ["run", "check", "demo"] {
+fn every_command_of_the_table_is_one_and_its_help_has_examples_on_lines_of_a_terminal() {
+    for command in COMMANDS {
+        assert!(
+            readme().contains(&format!("`pillion {command}")),
+            "{command}"
+        );
         let help = run(&format!("{command} --help"));
         assert!(help.status.success(), "{command}");
-        assert!(text(&help.stdout).contains("Examples:"), "{command}");
+        let help = text(&help.stdout);
+        assert!(
+            help.contains("Examples:") && help.contains("Exit codes:"),
+            "{command}"
+        );
+        let widest = help.lines().map(|line| line.chars().count()).max();
+        assert!(widest <= Some(100), "{help}");
+    }
+}
+
+#[test]
+fn completions_and_the_manual_page_know_every_command() {
+    for written in ["bash", "zsh", "fish", "elvish", "powershell"]
+        .map(|shell| format!("completions {shell}"))
+        .iter()
+        .map(String::as_str)
+        .chain(["man"])
+    {
+        let output = run(written);
+        assert!(output.status.success(), "{written}");
+        let told = text(&output.stdout).replace("\\-", "-");
+        for word in COMMANDS.into_iter().chain(["online", "spend", "once"]) {
+            assert!(told.contains(word), "{written} does not know {word}");
+        }
     }
 }
 
@@ -112,6 +192,14 @@ fn exit_codes_are_those_of_the_documentation() {
         ("check no/such/file.toml", 2),
         ("run --config no/such/file.toml", 2),
         ("demo --config no/such/file.toml", 2),
+        ("explain GET /stitch", 0),
+        ("explain GET /nowhere", 1),
+        ("explain GET nowhere", 2),
+        ("explain GET / -c tests/golden/check/syntax-json.toml", 2),
+        ("explain GET / -c no/such/file.toml", 2),
+        ("token stich", 2),
+        ("token stitch -c no/such/file.toml", 2),
+        ("completions no-such-shell", 2),
         ("check --wrong", 2),
         ("no-such-command", 2),
     ] {
@@ -146,6 +234,7 @@ fn run(arguments: &str) -> Output {
         .args(arguments.split_whitespace())
         .current_dir(ROOT)
         .env_remove("PILLION_CONFIG")
+        .env_remove("HIGHNOTE_API_KEY")
         .output()
         .unwrap()
 }

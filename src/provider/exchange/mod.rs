@@ -125,6 +125,7 @@ async fn exchange(
         .handshake(transport)
         .await
         .map_err(|error| broken(&error))?;
+    tracing::trace!(method = %request.method(), "asked");
     let answer = async {
         let response = sender
             .send_request(request)
@@ -141,6 +142,7 @@ async fn exchange(
                     broken(error.as_ref())
                 }
             })?;
+        tracing::trace!(status = head.status.as_u16(), "answered");
         Ok(Answer {
             status: head.status,
             headers: head.headers,

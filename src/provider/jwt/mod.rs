@@ -1,5 +1,7 @@
 //! JSON Web Tokens that are signed here (RFC 7519): a token, or the parent of one, without anybody being asked.
 
+pub mod claims;
+
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
