@@ -104,7 +104,7 @@ where
         Ok(Connection {
             endpoint: endpoint.fingerprint(),
             sender,
-            connection,
+            connection: Box::new(connection),
             written,
             is_reused: false,
             idle_since: now,
@@ -144,7 +144,8 @@ where
 pub struct Connection<B: Body + 'static> {
     endpoint: u64,
     sender: SendRequest<B>,
-    connection: http1::Connection<Watched, B>,
+    /// In a box, because it is large and changes hands often.
+    connection: Box<http1::Connection<Watched, B>>,
     /// Whether a byte of the present request has been written.
     written: Rc<Cell<bool>>,
     is_reused: bool,
