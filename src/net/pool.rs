@@ -4,7 +4,7 @@
 //! recently used first, so that the rest can grow old and be closed.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
@@ -37,7 +37,8 @@ pub struct PoolSettings {
 #[derive(Debug)]
 pub struct Pool<B: Body + 'static> {
     settings: Cell<PoolSettings>,
-    idle: RefCell<HashMap<u64, Vec<Connection<B>>>>,
+    /// By endpoint: so few that a search costs less than a hash.
+    idle: RefCell<BTreeMap<u64, Vec<Connection<B>>>>,
 }
 
 impl<B> Pool<B>
