@@ -18,7 +18,7 @@ pub struct CallerRules {
 }
 
 impl CallerRules {
-    /// Lets the app pass and nobody else. `local` is the address that was connected to, if it
+    /// Lets the app pass and nobody else, and tells what it calls. `local` is the address that was connected to, if it
     /// has one.
     ///
     /// # Errors
@@ -29,10 +29,11 @@ impl CallerRules {
         &self,
         request: &Request<B>,
         local: Option<SocketAddr>,
-    ) -> Result<(), ProxyError> {
+    ) -> Result<Called, ProxyError> {
         let headers = request.headers();
-        let host = called_host(request)?;
-        if !host.is_empty() && !self.is_ours(&host, local) {
+        let called = Called::by(request)?;
+        let host = called.host();
+        if !host.is_empty() && !self.is_ours(host, local) {
             return Err(ProxyError::ForbiddenCaller(
                 "the Host is not this listener's: add it to `hosts` under [listen] if it should be",
             ));
@@ -59,7 +60,7 @@ impl CallerRules {
                 "the header that `require_header` under [listen] names is missing",
             ));
         }
-        Ok(())
+        Ok(called)
     }
 
     fn is_ours(&self, host: &str, local: Option<SocketAddr>) -> bool {
@@ -79,19 +80,21 @@ impl CallerRules {
     }
 }
 
-/// The host that a request calls, without its port: of absolute-form, or else of the one `Host` field (RFC 9112 §3.2).
-///
-/// # Errors
-///
-/// [`ProxyError::BadFraming`] when there is not exactly one valid `Host`.
-pub fn called_host<B>(request: &Request<B>) -> Result<String, ProxyError> {
-    let host = single_host(request.headers(), request.version())?;
-    let authority = request.uri().authority();
-    Ok(authority
-        .or(host.as_ref())
-        .map_or_else(String::new, |authority| {
-            authority.host().to_ascii_lowercase()
-        }))
+/// What a request calls: the authority of absolute-form, or else of the one `Host` field (RFC 9112 §3.2).
+#[derive(Clone, Debug)]
+pub struct Called(Option<Authority>);
+
+impl Called {
+    fn by<B>(request: &Request<B>) -> Result<Self, ProxyError> {
+        let host = single_host(request.headers(), request.version())?;
+        Ok(Self(request.uri().authority().cloned().or(host)))
+    }
+
+    /// The host without its port, in the case that the request has; empty where HTTP/1.0 does not say.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        self.0.as_ref().map_or("", Authority::host)
+    }
 }
 
 fn single_host(headers: &HeaderMap, version: Version) -> Result<Option<Authority>, ProxyError> {
@@ -121,7 +124,7 @@ fn single_host(headers: &HeaderMap, version: Version) -> Result<Option<Authority
 mod tests {
     use super::*;
 
-    fn check(fields: &[(&str, &str)]) -> Result<(), ProxyError> {
+    fn check(fields: &[(&str, &str)]) -> Result<Called, ProxyError> {
         let rules = CallerRules {
             hosts: vec!["pillion.internal".to_owned()],
             require_header: None,
