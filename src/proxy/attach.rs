@@ -116,9 +116,8 @@ impl Attach {
     ) -> Result<Stripped, ProxyError> {
         let wants_trailers = accepts_trailers(&headers);
         strip_connection_fields(&mut headers);
-        for name in [&CONTENT_LENGTH, &HOST, &EXPECT, &PROXY_AUTHORIZATION] {
-            headers.remove(name);
-        }
+        headers.remove(HOST);
+        remove_all(&mut headers, |name| NOT_FOR_UPSTREAMS.contains(name));
         strip_trailer_names(&mut headers, self);
         for input in inputs {
             for part in input.value.references() {
@@ -291,24 +290,21 @@ impl SetField {
 
 /// Removes what belongs to one connection only: the fields of RFC 9110 §7.6.1 and all that `Connection` names.
 pub(super) fn strip_connection_fields(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|name| name.trim().parse().ok())
-            .collect();
-        for name in named {
-            headers.remove(name);
-        }
-    }
-    for name in &NEVER_FORWARDED {
-        headers.remove(name);
-    }
+    let values = headers.get_all(CONNECTION).iter();
+    let named: Vec<HeaderName> = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        // Goes in any case, and is what is nearly always named.
+        .filter(|name| !name.eq_ignore_ascii_case("keep-alive"))
+        .filter_map(|name| name.parse().ok())
+        .collect();
+    remove_all(headers, |name| {
+        NEVER_FORWARDED.contains(name) || named.contains(name)
+    });
 }
 
-const NEVER_FORWARDED: [HeaderName; 7] = [
+static NEVER_FORWARDED: [HeaderName; 7] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -317,6 +313,9 @@ const NEVER_FORWARDED: [HeaderName; 7] = [
     UPGRADE,
     HeaderName::from_static("http2-settings"),
 ];
+
+/// What is told anew to the upstream, or is between the app and pillion.
+static NOT_FOR_UPSTREAMS: [HeaderName; 3] = [CONTENT_LENGTH, EXPECT, PROXY_AUTHORIZATION];
 
 fn accepts_trailers(headers: &HeaderMap) -> bool {
     headers
@@ -351,23 +350,20 @@ fn strip_trailer_names(headers: &mut HeaderMap, attach: &Attach) {
 
 /// Removes a field and whatever a careless reader takes for it (`Merchant_Account`). Says whether there was any.
 fn remove_with_twins(headers: &mut HeaderMap, name: &HeaderName) -> bool {
-    let mut found = headers.remove(name).is_some();
-    // Most names have no underscore, and most heads no such name.
-    if headers
-        .keys()
-        .any(|other| are_twins(other.as_str(), name.as_str()))
-    {
-        let twins: Vec<HeaderName> = headers
-            .keys()
-            .filter(|other| are_twins(other.as_str(), name.as_str()))
-            .cloned()
-            .collect();
-        for twin in twins {
-            headers.remove(twin);
-        }
-        found = true;
+    remove_all(headers, |other| are_twins(other.as_str(), name.as_str()))
+}
+
+/// Removes the fields that `is_unwanted` names. Says whether there was any.
+///
+/// To look at each name that is there costs less than to look for each that should not be: a head has few, and of those
+/// hardly ever one.
+fn remove_all(headers: &mut HeaderMap, is_unwanted: impl Fn(&HeaderName) -> bool) -> bool {
+    let unwanted = headers.keys().filter(|name| is_unwanted(name));
+    let unwanted: Vec<HeaderName> = unwanted.cloned().collect();
+    for name in &unwanted {
+        headers.remove(name);
     }
-    found
+    !unwanted.is_empty()
 }
 
 /// Names of one meaning to servers that turn both `-` and `_` into the same variable. Field names come in lower case.
