@@ -4,6 +4,7 @@
 //! pass for a field which pillion sets, then each of those is set exactly once.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use http::header::{
@@ -96,7 +97,7 @@ impl Carried {
 /// A head without anything that the app's connection or pillion owns: from it, heads with tokens are made.
 #[derive(Debug)]
 pub struct Stripped {
-    headers: HeaderMap,
+    headers: RefCell<HeaderMap>,
     /// The app sent a field that the route sets.
     pub conflict: bool,
     /// The token is not on the request, because the app's own field is kept.
@@ -157,7 +158,7 @@ impl Attach {
             headers.insert(CONNECTION, HeaderValue::from_static("te"));
         }
         Ok(Stripped {
-            headers,
+            headers: RefCell::new(headers),
             conflict,
             keeps_authorization,
         })
@@ -175,7 +176,10 @@ impl Attach {
         carried: &Carried,
         inputs: &Inputs,
     ) -> Result<HeaderMap, ProxyError> {
-        let mut headers = stripped.headers.clone();
+        // The copy is kept and the app's own map goes out: hyper parses the answer into it, and the next request into that
+        // of the answer. A copy would have to grow each time; the one map does once.
+        let kept = stripped.headers.borrow().clone();
+        let mut headers = stripped.headers.replace(kept);
         headers.insert(HOST, host.clone());
         for field in &self.fields {
             if self.on_conflict == OnConflict::Keep && headers.contains_key(&field.name) {
