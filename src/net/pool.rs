@@ -265,6 +265,15 @@ where
         }
     }
 
+    // The turn in which the connection notices that the message has ended is left to whoever takes it next, or to the sweep:
+    // it reads, too, and that would take another buffer while this one is still in the answer's last piece.
+    fn put_back(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            let pool = Rc::clone(&connection.pool);
+            pool.put(connection);
+        }
+    }
+
     fn give_back(&mut self, cx: &mut Context<'_>) {
         let Some(mut connection) = self.connection.take() else {
             return;
@@ -303,7 +312,7 @@ where
         }
         let frame = ready!(frame);
         match &frame {
-            Some(Ok(_)) if this.incoming.is_end_stream() => this.give_back(cx),
+            Some(Ok(_)) if this.incoming.is_end_stream() => this.put_back(),
             Some(Ok(_)) => {}
             None => this.give_back(cx),
             Some(Err(_)) => this.connection = None,
