@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use tokio::time::{Instant, timeout_at};
 
 use super::answer::{self, UpstreamAnswer};
@@ -142,8 +142,12 @@ impl Sending<'_> {
 /// Interim answers, from where hyper tells them to where they can be written.
 ///
 /// A connection is polled and its interim answers passed on in one go, on one thread: those of two requests never meet.
-#[derive(Clone, Debug, Default)]
-pub struct Interim(Arc<Collected>);
+#[derive(Clone, Debug)]
+pub struct Interim {
+    collected: Arc<Collected>,
+    /// What makes hyper tell of them. Copied to each request, which costs less than to make it anew.
+    extensions: Extensions,
+}
 
 #[derive(Debug, Default)]
 struct Collected {
@@ -159,25 +163,37 @@ impl Collected {
     }
 }
 
-impl Interim {
-    fn collect_from<B>(&self, request: &mut Request<B>) {
-        let collected = Arc::clone(&self.0);
-        hyper::ext::on_informational(request, move |answer| {
+impl Default for Interim {
+    fn default() -> Self {
+        let collected = Arc::<Collected>::default();
+        let mut request = Request::new(());
+        let seen = Arc::clone(&collected);
+        hyper::ext::on_informational(&mut request, move |answer| {
             // 100 is between pillion and each of its neighbours; it has told the app already.
             if answer.status() != StatusCode::CONTINUE {
                 let answer = (answer.status(), answer.headers().clone());
-                collected.lock().push(answer);
-                collected.any.store(true, Ordering::Relaxed);
+                seen.lock().push(answer);
+                seen.any.store(true, Ordering::Relaxed);
             }
         });
+        Self {
+            collected,
+            extensions: std::mem::take(request.extensions_mut()),
+        }
+    }
+}
+
+impl Interim {
+    fn collect_from<B>(&self, request: &mut Request<B>) {
+        request.extensions_mut().clone_from(&self.extensions);
     }
 
     fn pass_on(&self, inbound: Option<&Inbound>) {
-        if !self.0.any.load(Ordering::Relaxed) {
+        if !self.collected.any.load(Ordering::Relaxed) {
             return;
         }
-        self.0.any.store(false, Ordering::Relaxed);
-        for (status, headers) in self.0.lock().drain(..) {
+        self.collected.any.store(false, Ordering::Relaxed);
+        for (status, headers) in self.collected.lock().drain(..) {
             if let Some(inbound) = inbound {
                 inbound.send_interim(&answer::interim_bytes(status, &headers));
             }
