@@ -18,7 +18,9 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::rt::{Read, ReadBufCursor, Write};
+use tokio::time::Instant;
 
+use super::alarm::Alarm;
 use super::connect::{ConnectError, Endpoint, Transport};
 use crate::clock::Moment;
 
@@ -111,6 +113,7 @@ where
             idle_since: now,
             use_until: now + settings.max_age.mul_f64(1.0 - 0.2 * fastrand::f64()),
             idle_timeout: settings.idle_timeout,
+            alarm: Alarm::default(),
             pool: Rc::clone(self),
         })
     }
@@ -153,6 +156,7 @@ pub struct Connection<B: Body + 'static> {
     idle_since: Moment,
     use_until: Moment,
     idle_timeout: Duration,
+    alarm: Alarm,
     pool: Rc<Pool<B>>,
 }
 
@@ -162,16 +166,18 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    /// Sends a request and waits for the head of its answer. `observe` is called after each step of the connection.
+    /// Sends a request and waits for the head of its answer until `deadline`, which may move on meanwhile. `observe` is
+    /// called after each step of the connection.
     ///
     /// # Errors
     ///
-    /// When the connection breaks before there is a head: with what is known about what was sent.
+    /// When there is no head in time, or the connection breaks before: with what is known about what was sent.
     pub async fn send(
         mut self,
         request: Request<B>,
+        deadline: impl Fn() -> Instant,
         mut observe: impl FnMut(),
-    ) -> Result<Response<UpstreamBody<B>>, SendError> {
+    ) -> Result<Response<UpstreamBody<B>>, NoAnswer> {
         self.written.set(false);
         let mut answer = std::pin::pin!(self.sender.send_request(request));
         let response = poll_fn(|cx| {
@@ -179,12 +185,15 @@ where
             let closed = Pin::new(&mut self.connection).poll(cx).is_ready();
             observe();
             match answer.as_mut().poll(cx) {
-                Poll::Pending if closed => Poll::Ready(None),
-                Poll::Pending => Poll::Pending,
-                Poll::Ready(answer) => Poll::Ready(Some(answer)),
+                Poll::Pending if closed => Poll::Ready(Ok(None)),
+                Poll::Pending => self
+                    .alarm
+                    .poll(cx, deadline())
+                    .map(|()| Err(NoAnswer::Late)),
+                Poll::Ready(answer) => Poll::Ready(Ok(Some(answer))),
             }
         })
-        .await;
+        .await?;
         match response {
             Some(Ok(response)) => Ok(response.map(|incoming| UpstreamBody::new(incoming, self))),
             Some(Err(cause)) => Err(self.failed(Some(cause))),
@@ -192,12 +201,12 @@ where
         }
     }
 
-    fn failed(&self, cause: Option<hyper::Error>) -> SendError {
-        SendError {
+    fn failed(&self, cause: Option<hyper::Error>) -> NoAnswer {
+        NoAnswer::Broken(SendError {
             is_reused: self.is_reused,
             is_written: self.written.get(),
             cause,
-        }
+        })
     }
 
     fn is_good(&mut self, now: Moment) -> bool {
@@ -219,7 +228,16 @@ impl<B: Body + 'static> std::fmt::Debug for Connection<B> {
     }
 }
 
-/// A request that got no answer.
+/// Why a request got no answer.
+#[derive(Debug)]
+pub enum NoAnswer {
+    /// There was none in time.
+    Late,
+    /// The connection broke before.
+    Broken(SendError),
+}
+
+/// A connection that broke before there was an answer.
 #[derive(Debug, thiserror::Error)]
 #[error("the upstream closed the connection before it answered")]
 pub struct SendError {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::uri::PathAndQuery;
 use http::{Extensions, HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::answer::{self, UpstreamAnswer};
 use super::peek::Peekable;
@@ -15,7 +15,7 @@ use super::problem::ProxyError;
 use super::replay::{RequestBody, Upload};
 use crate::net::connect::Endpoint;
 use crate::net::inbound::Inbound;
-use crate::net::pool::{Connection, Pool};
+use crate::net::pool::{Connection, NoAnswer, Pool};
 
 /// One route's upstream.
 #[derive(Debug)]
@@ -110,27 +110,24 @@ impl Sending<'_> {
         *request.uri_mut() = self.target.clone();
         *request.headers_mut() = headers;
         self.interim.collect_from(&mut request);
-        let mut answer =
-            std::pin::pin!(connection.send(request, || self.interim.pass_on(self.inbound)));
-        let mut deadline = Instant::now() + self.response_time;
-        let answered = loop {
-            if let Ok(answered) = timeout_at(deadline, answer.as_mut()).await {
-                break answered;
-            }
-            // An upload that still moves is not an upstream that is late.
-            let extended = self
-                .upload
+        let sent_at = Instant::now();
+        // An upload that still moves is not an upstream that is late.
+        let deadline = || {
+            self.upload
                 .moved_at()
-                .map(|moved| moved + self.response_time);
-            match extended {
-                Some(extended) if extended > deadline => deadline = extended,
-                _ => return Err(ProxyError::UpstreamTimeout(self.response_time)),
-            }
+                .map_or(sent_at, |moved| moved.max(sent_at))
+                + self.response_time
         };
-        let answer = answered.map_err(|error| match self.upload.failure() {
-            Some(_) => ProxyError::RequestBody("the request body broke off"),
-            None => ProxyError::Send(error),
-        })?;
+        let answer = connection
+            .send(request, deadline, || self.interim.pass_on(self.inbound))
+            .await
+            .map_err(|error| match error {
+                NoAnswer::Late => ProxyError::UpstreamTimeout(self.response_time),
+                NoAnswer::Broken(_) if self.upload.failure().is_some() => {
+                    ProxyError::RequestBody("the request body broke off")
+                }
+                NoAnswer::Broken(error) => ProxyError::Send(error),
+            })?;
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             // Nobody asked for it: the bytes that follow are in no protocol that we know.
             return Err(ProxyError::BadAnswer);
