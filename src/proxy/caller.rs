@@ -18,8 +18,8 @@ pub struct CallerRules {
 }
 
 impl CallerRules {
-    /// Lets the app pass and nobody else, and tells what it calls. `local` is the address that was connected to, if it
-    /// has one.
+    /// Lets the app pass and nobody else, and tells the host that it calls: without its port and in whatever case, empty
+    /// where HTTP/1.0 does not say. `local` is the address that was connected to, if it has one.
     ///
     /// # Errors
     ///
@@ -29,11 +29,10 @@ impl CallerRules {
         &self,
         request: &Request<B>,
         local: Option<SocketAddr>,
-    ) -> Result<Called, ProxyError> {
+    ) -> Result<Box<str>, ProxyError> {
         let headers = request.headers();
-        let called = Called::by(request)?;
-        let host = called.host();
-        if !host.is_empty() && !self.is_ours(host, local) {
+        let host = called_host(request)?;
+        if !host.is_empty() && !self.is_ours(&host, local) {
             return Err(ProxyError::ForbiddenCaller(
                 "the Host is not this listener's: add it to `hosts` under [listen] if it should be",
             ));
@@ -60,7 +59,7 @@ impl CallerRules {
                 "the header that `require_header` under [listen] names is missing",
             ));
         }
-        Ok(called)
+        Ok(host)
     }
 
     fn is_ours(&self, host: &str, local: Option<SocketAddr>) -> bool {
@@ -80,21 +79,12 @@ impl CallerRules {
     }
 }
 
-/// What a request calls: the authority of absolute-form, or else of the one `Host` field (RFC 9112 §3.2).
-#[derive(Clone, Debug)]
-pub struct Called(Option<Authority>);
-
-impl Called {
-    fn by<B>(request: &Request<B>) -> Result<Self, ProxyError> {
-        let host = single_host(request.headers(), request.version())?;
-        Ok(Self(request.uri().authority().cloned().or(host)))
-    }
-
-    /// The host without its port, in the case that the request has; empty where HTTP/1.0 does not say.
-    #[must_use]
-    pub fn host(&self) -> &str {
-        self.0.as_ref().map_or("", Authority::host)
-    }
+/// The host that a request calls, without its port and in the case that the request has: of the authority of
+/// absolute-form, or else of the one `Host` field (RFC 9112 §3.2). Empty where HTTP/1.0 does not say.
+fn called_host<B>(request: &Request<B>) -> Result<Box<str>, ProxyError> {
+    let host = single_host(request.headers(), request.version())?;
+    let authority = request.uri().authority().or(host.as_ref());
+    Ok(authority.map_or("", Authority::host).into())
 }
 
 fn single_host(headers: &HeaderMap, version: Version) -> Result<Option<Authority>, ProxyError> {
@@ -124,7 +114,7 @@ fn single_host(headers: &HeaderMap, version: Version) -> Result<Option<Authority
 mod tests {
     use super::*;
 
-    fn check(fields: &[(&str, &str)]) -> Result<Called, ProxyError> {
+    fn check(fields: &[(&str, &str)]) -> Result<Box<str>, ProxyError> {
         let rules = CallerRules {
             hosts: vec!["pillion.internal".to_owned()],
             require_header: None,

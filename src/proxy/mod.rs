@@ -27,7 +27,7 @@ use hyper::body::Incoming;
 
 use self::answer::{AnswerBody, UpstreamAnswer};
 use self::attach::{Carried, Stripped};
-use self::caller::{Called, CallerRules};
+use self::caller::CallerRules;
 use self::hand_out::Asked;
 use self::inputs::Inputs;
 use self::problem::ProxyError;
@@ -162,7 +162,7 @@ impl Proxy {
         now: Moment,
         record: &mut Record,
     ) -> Result<Response<AnswerBody>, ProxyError> {
-        let (limits, called) = self.admit(inbound, &request)?;
+        let (limits, host) = self.admit(inbound, &request)?;
         let (head, body) = request.into_parts();
         let Parts {
             method,
@@ -171,8 +171,8 @@ impl Proxy {
             headers,
             ..
         } = head;
-        let (target, host) = (Target::parse(&uri)?, called.host());
-        let matched = self.plan.load().routes.find(&method, host, target)?;
+        let target = Target::parse(&uri)?;
+        let matched = self.plan.load().routes.find(&method, &host, target)?;
         let Matched {
             route,
             captures,
@@ -252,21 +252,21 @@ impl Proxy {
         Ok(answer::forward(answer, &method, onward.timeouts.idle))
     }
 
-    // What is checked before anything is looked up. Tells what the request calls.
+    // What is checked before anything is looked up. Tells the host that the request calls.
     fn admit(
         &self,
         inbound: &Inbound,
         request: &Request<Incoming>,
-    ) -> Result<(Limits, Called), ProxyError> {
+    ) -> Result<(Limits, Box<str>), ProxyError> {
         inbound.begin_request(|received| {
             framing::check(request.headers(), request.version(), received)
         })?;
         let plan = self.plan.load();
-        let called = plan.callers.check(request, inbound.local())?;
+        let host = plan.callers.check(request, inbound.local())?;
         if matches!(*request.method(), Method::TRACE | Method::CONNECT) {
             return Err(ProxyError::BadMethod);
         }
-        Ok((plan.limits, called))
+        Ok((plan.limits, host))
     }
 }
 
