@@ -119,7 +119,7 @@ impl Inbound {
 impl Shared {
     // hyper's own header timeout would end idle connections, too, and sets a timer for every request.
     fn poll_head_timer(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let awaited = self.is_first.get() || !self.head.borrow().is_empty();
+        let awaited = self.is_first.get() || is_unfinished(&self.head.borrow());
         if !(awaited && self.between_requests.get()) {
             return Poll::Pending;
         }
@@ -221,7 +221,30 @@ impl Write for InboundStream {
     }
 }
 
+// hyper looks for more before it begins with a request, so nearly every head is whole here. Empty lines before one are
+// none (RFC 9112 §2.2).
+fn is_unfinished(head: &[u8]) -> bool {
+    !head.is_empty() && !head.trim_ascii_start().ends_with(b"\r\n\r\n")
+}
+
 /// The most that is read at once, and the longest head that is looked at.
 const SCRATCH_BYTES: usize = 64 * 1024;
 /// What an idle connection may keep of the room that its last head took.
 const KEPT_HEAD_BYTES: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_awaited_from_its_first_byte_to_its_empty_line() {
+        assert!(!is_unfinished(b""));
+        for begun in ["G", "GET / HTTP/1.1\r\n", "\r\n\r\n", "\r\n\r\nG"] {
+            assert!(is_unfinished(begun.as_bytes()), "{begun:?}");
+        }
+        let whole = "\r\nGET / HTTP/1.1\r\nhost: a\r\n\r\n";
+        assert!(!is_unfinished(whole.as_bytes()));
+        // The next one has begun behind it.
+        assert!(is_unfinished(format!("{whole}G").as_bytes()));
+    }
+}

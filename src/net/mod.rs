@@ -1,5 +1,6 @@
 //! The only folder that opens or accepts connections.
 
+mod alarm;
 pub mod connect;
 pub mod inbound;
 pub mod listen;

@@ -4,7 +4,7 @@
 //! recently used first, so that the rest can grow old and be closed.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
@@ -18,7 +18,9 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::rt::{Read, ReadBufCursor, Write};
+use tokio::time::Instant;
 
+use super::alarm::Alarm;
 use super::connect::{ConnectError, Endpoint, Transport};
 use crate::clock::Moment;
 
@@ -37,7 +39,8 @@ pub struct PoolSettings {
 #[derive(Debug)]
 pub struct Pool<B: Body + 'static> {
     settings: Cell<PoolSettings>,
-    idle: RefCell<HashMap<u64, Vec<Connection<B>>>>,
+    /// By endpoint: so few that a search costs less than a hash.
+    idle: RefCell<BTreeMap<u64, Vec<Connection<B>>>>,
 }
 
 impl<B> Pool<B>
@@ -104,12 +107,13 @@ where
         Ok(Connection {
             endpoint: endpoint.fingerprint(),
             sender,
-            connection,
+            connection: Box::new(connection),
             written,
             is_reused: false,
             idle_since: now,
             use_until: now + settings.max_age.mul_f64(1.0 - 0.2 * fastrand::f64()),
             idle_timeout: settings.idle_timeout,
+            alarm: Alarm::default(),
             pool: Rc::clone(self),
         })
     }
@@ -144,13 +148,15 @@ where
 pub struct Connection<B: Body + 'static> {
     endpoint: u64,
     sender: SendRequest<B>,
-    connection: http1::Connection<Watched, B>,
+    /// In a box, because it is large and changes hands often.
+    connection: Box<http1::Connection<Watched, B>>,
     /// Whether a byte of the present request has been written.
     written: Rc<Cell<bool>>,
     is_reused: bool,
     idle_since: Moment,
     use_until: Moment,
     idle_timeout: Duration,
+    alarm: Alarm,
     pool: Rc<Pool<B>>,
 }
 
@@ -160,16 +166,18 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    /// Sends a request and waits for the head of its answer. `observe` is called after each step of the connection.
+    /// Sends a request and waits for the head of its answer until `deadline`, which may move on meanwhile. `observe` is
+    /// called after each step of the connection.
     ///
     /// # Errors
     ///
-    /// When the connection breaks before there is a head: with what is known about what was sent.
+    /// When there is no head in time, or the connection breaks before: with what is known about what was sent.
     pub async fn send(
         mut self,
         request: Request<B>,
+        deadline: impl Fn() -> Instant,
         mut observe: impl FnMut(),
-    ) -> Result<Response<UpstreamBody<B>>, SendError> {
+    ) -> Result<Response<UpstreamBody<B>>, NoAnswer> {
         self.written.set(false);
         let mut answer = std::pin::pin!(self.sender.send_request(request));
         let response = poll_fn(|cx| {
@@ -177,12 +185,15 @@ where
             let closed = Pin::new(&mut self.connection).poll(cx).is_ready();
             observe();
             match answer.as_mut().poll(cx) {
-                Poll::Pending if closed => Poll::Ready(None),
-                Poll::Pending => Poll::Pending,
-                Poll::Ready(answer) => Poll::Ready(Some(answer)),
+                Poll::Pending if closed => Poll::Ready(Ok(None)),
+                Poll::Pending => self
+                    .alarm
+                    .poll(cx, deadline())
+                    .map(|()| Err(NoAnswer::Late)),
+                Poll::Ready(answer) => Poll::Ready(Ok(Some(answer))),
             }
         })
-        .await;
+        .await?;
         match response {
             Some(Ok(response)) => Ok(response.map(|incoming| UpstreamBody::new(incoming, self))),
             Some(Err(cause)) => Err(self.failed(Some(cause))),
@@ -190,12 +201,12 @@ where
         }
     }
 
-    fn failed(&self, cause: Option<hyper::Error>) -> SendError {
-        SendError {
+    fn failed(&self, cause: Option<hyper::Error>) -> NoAnswer {
+        NoAnswer::Broken(SendError {
             is_reused: self.is_reused,
             is_written: self.written.get(),
             cause,
-        }
+        })
     }
 
     fn is_good(&mut self, now: Moment) -> bool {
@@ -217,7 +228,16 @@ impl<B: Body + 'static> std::fmt::Debug for Connection<B> {
     }
 }
 
-/// A request that got no answer.
+/// Why a request got no answer.
+#[derive(Debug)]
+pub enum NoAnswer {
+    /// There was none in time.
+    Late,
+    /// The connection broke before.
+    Broken(SendError),
+}
+
+/// A connection that broke before there was an answer.
 #[derive(Debug, thiserror::Error)]
 #[error("the upstream closed the connection before it answered")]
 pub struct SendError {
@@ -263,6 +283,15 @@ where
         }
     }
 
+    // The turn in which the connection notices that the message has ended is left to whoever takes it next, or to the sweep:
+    // it reads, too, and that would take another buffer while this one is still in the answer's last piece.
+    fn put_back(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            let pool = Rc::clone(&connection.pool);
+            pool.put(connection);
+        }
+    }
+
     fn give_back(&mut self, cx: &mut Context<'_>) {
         let Some(mut connection) = self.connection.take() else {
             return;
@@ -301,7 +330,7 @@ where
         }
         let frame = ready!(frame);
         match &frame {
-            Some(Ok(_)) if this.incoming.is_end_stream() => this.give_back(cx),
+            Some(Ok(_)) if this.incoming.is_end_stream() => this.put_back(),
             Some(Ok(_)) => {}
             None => this.give_back(cx),
             Some(Err(_)) => this.connection = None,

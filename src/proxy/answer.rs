@@ -61,12 +61,15 @@ pub(super) fn forward(
     let (mut head, body) = answer.into_parts();
     strip_connection_fields(&mut head.headers);
     // hyper writes the length that the body has; only where there is none does the field tell what would have been.
-    let declared = declared_length(&head.headers);
-    head.headers.remove(CONTENT_LENGTH);
     let is_head = *method == Method::HEAD;
+    let has_no_body = is_head || head.status == StatusCode::NOT_MODIFIED;
+    let declared = has_no_body
+        .then(|| declared_length(&head.headers))
+        .flatten();
+    head.headers.remove(CONTENT_LENGTH);
     let absent = declared
         .as_ref()
-        .filter(|_| head.status == StatusCode::NOT_MODIFIED && !is_head)
+        .filter(|_| !is_head)
         .and_then(|length| length.to_str().ok()?.parse().ok());
     if (is_head || absent.is_some())
         && let Some(length) = declared

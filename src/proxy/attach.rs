@@ -4,6 +4,7 @@
 //! pass for a field which pillion sets, then each of those is set exactly once.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use http::header::{
@@ -96,7 +97,7 @@ impl Carried {
 /// A head without anything that the app's connection or pillion owns: from it, heads with tokens are made.
 #[derive(Debug)]
 pub struct Stripped {
-    headers: HeaderMap,
+    headers: RefCell<HeaderMap>,
     /// The app sent a field that the route sets.
     pub conflict: bool,
     /// The token is not on the request, because the app's own field is kept.
@@ -116,9 +117,8 @@ impl Attach {
     ) -> Result<Stripped, ProxyError> {
         let wants_trailers = accepts_trailers(&headers);
         strip_connection_fields(&mut headers);
-        for name in [&CONTENT_LENGTH, &HOST, &EXPECT, &PROXY_AUTHORIZATION] {
-            headers.remove(name);
-        }
+        headers.remove(HOST);
+        remove_all(&mut headers, |name| NOT_FOR_UPSTREAMS.contains(name));
         strip_trailer_names(&mut headers, self);
         for input in inputs {
             for part in input.value.references() {
@@ -158,7 +158,7 @@ impl Attach {
             headers.insert(CONNECTION, HeaderValue::from_static("te"));
         }
         Ok(Stripped {
-            headers,
+            headers: RefCell::new(headers),
             conflict,
             keeps_authorization,
         })
@@ -199,7 +199,10 @@ impl Attach {
         host: &HeaderValue,
         render: impl Fn(&SetField) -> Result<HeaderValue, ProxyError>,
     ) -> Result<HeaderMap, ProxyError> {
-        let mut headers = stripped.headers.clone();
+        // The copy is kept and the app's own map goes out: hyper parses the answer into it, and the next request into that
+        // of the answer. A copy would have to grow each time; the one map does once.
+        let kept = stripped.headers.borrow().clone();
+        let mut headers = stripped.headers.replace(kept);
         headers.insert(HOST, host.clone());
         for field in &self.fields {
             if self.on_conflict == OnConflict::Keep && headers.contains_key(&field.name) {
@@ -340,24 +343,21 @@ const MASKED_BEARER: HeaderValue = HeaderValue::from_static("Bearer ****");
 
 /// Removes what belongs to one connection only: the fields of RFC 9110 §7.6.1 and all that `Connection` names.
 pub(super) fn strip_connection_fields(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|name| name.trim().parse().ok())
-            .collect();
-        for name in named {
-            headers.remove(name);
-        }
-    }
-    for name in &NEVER_FORWARDED {
-        headers.remove(name);
-    }
+    let values = headers.get_all(CONNECTION).iter();
+    let named: Vec<HeaderName> = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        // Goes in any case, and is what is nearly always named.
+        .filter(|name| !name.eq_ignore_ascii_case("keep-alive"))
+        .filter_map(|name| name.parse().ok())
+        .collect();
+    remove_all(headers, |name| {
+        NEVER_FORWARDED.contains(name) || named.contains(name)
+    });
 }
 
-const NEVER_FORWARDED: [HeaderName; 7] = [
+static NEVER_FORWARDED: [HeaderName; 7] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -366,6 +366,9 @@ const NEVER_FORWARDED: [HeaderName; 7] = [
     UPGRADE,
     HeaderName::from_static("http2-settings"),
 ];
+
+/// What is told anew to the upstream, or is between the app and pillion.
+static NOT_FOR_UPSTREAMS: [HeaderName; 3] = [CONTENT_LENGTH, EXPECT, PROXY_AUTHORIZATION];
 
 fn accepts_trailers(headers: &HeaderMap) -> bool {
     headers
@@ -400,23 +403,20 @@ fn strip_trailer_names(headers: &mut HeaderMap, attach: &Attach) {
 
 /// Removes a field and whatever a careless reader takes for it (`Merchant_Account`). Says whether there was any.
 fn remove_with_twins(headers: &mut HeaderMap, name: &HeaderName) -> bool {
-    let mut found = headers.remove(name).is_some();
-    // Most names have no underscore, and most heads no such name.
-    if headers
-        .keys()
-        .any(|other| are_twins(other.as_str(), name.as_str()))
-    {
-        let twins: Vec<HeaderName> = headers
-            .keys()
-            .filter(|other| are_twins(other.as_str(), name.as_str()))
-            .cloned()
-            .collect();
-        for twin in twins {
-            headers.remove(twin);
-        }
-        found = true;
+    remove_all(headers, |other| are_twins(other.as_str(), name.as_str()))
+}
+
+/// Removes the fields that `is_unwanted` names. Says whether there was any.
+///
+/// To look at each name that is there costs less than to look for each that should not be: a head has few, and of those
+/// hardly ever one.
+fn remove_all(headers: &mut HeaderMap, is_unwanted: impl Fn(&HeaderName) -> bool) -> bool {
+    let unwanted = headers.keys().filter(|name| is_unwanted(name));
+    let unwanted: Vec<HeaderName> = unwanted.cloned().collect();
+    for name in &unwanted {
+        headers.remove(name);
     }
-    found
+    !unwanted.is_empty()
 }
 
 /// Names of one meaning to servers that turn both `-` and `_` into the same variable. Field names come in lower case.

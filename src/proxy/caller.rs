@@ -18,8 +18,8 @@ pub struct CallerRules {
 }
 
 impl CallerRules {
-    /// Lets the app pass and nobody else. `local` is the address that was connected to, if it
-    /// has one.
+    /// Lets the app pass and nobody else, and tells the host that it calls: without its port and in whatever case, empty
+    /// where HTTP/1.0 does not say. `local` is the address that was connected to, if it has one.
     ///
     /// # Errors
     ///
@@ -29,7 +29,7 @@ impl CallerRules {
         &self,
         request: &Request<B>,
         local: Option<SocketAddr>,
-    ) -> Result<(), ProxyError> {
+    ) -> Result<Box<str>, ProxyError> {
         let headers = request.headers();
         let host = called_host(request)?;
         if !host.is_empty() && !self.is_ours(&host, local) {
@@ -59,7 +59,7 @@ impl CallerRules {
                 "the header that `require_header` under [listen] names is missing",
             ));
         }
-        Ok(())
+        Ok(host)
     }
 
     fn is_ours(&self, host: &str, local: Option<SocketAddr>) -> bool {
@@ -79,19 +79,12 @@ impl CallerRules {
     }
 }
 
-/// The host that a request calls, without its port: of absolute-form, or else of the one `Host` field (RFC 9112 §3.2).
-///
-/// # Errors
-///
-/// [`ProxyError::BadFraming`] when there is not exactly one valid `Host`.
-pub fn called_host<B>(request: &Request<B>) -> Result<String, ProxyError> {
+/// The host that a request calls, without its port and in the case that the request has: of the authority of
+/// absolute-form, or else of the one `Host` field (RFC 9112 §3.2). Empty where HTTP/1.0 does not say.
+fn called_host<B>(request: &Request<B>) -> Result<Box<str>, ProxyError> {
     let host = single_host(request.headers(), request.version())?;
-    let authority = request.uri().authority();
-    Ok(authority
-        .or(host.as_ref())
-        .map_or_else(String::new, |authority| {
-            authority.host().to_ascii_lowercase()
-        }))
+    let authority = request.uri().authority().or(host.as_ref());
+    Ok(authority.map_or("", Authority::host).into())
 }
 
 fn single_host(headers: &HeaderMap, version: Version) -> Result<Option<Authority>, ProxyError> {
@@ -121,7 +114,7 @@ fn single_host(headers: &HeaderMap, version: Version) -> Result<Option<Authority
 mod tests {
     use super::*;
 
-    fn check(fields: &[(&str, &str)]) -> Result<(), ProxyError> {
+    fn check(fields: &[(&str, &str)]) -> Result<Box<str>, ProxyError> {
         let rules = CallerRules {
             hosts: vec!["pillion.internal".to_owned()],
             require_header: None,

@@ -19,7 +19,7 @@ use super::problem::ProxyError;
 use super::replay::{Budget, Upload};
 use super::route::{Destination, Matched, Onward, Route, RouteTable};
 use super::target::Target;
-use super::{Plan, caller, framing};
+use super::{Plan, framing};
 use crate::provider::Subject;
 use crate::token::Tokens;
 
@@ -104,8 +104,7 @@ async fn follow(
     seen: &mut Explanation,
 ) -> Result<Course, ProxyError> {
     framing::check(request.headers(), request.version(), received)?;
-    plan.admit(&request, local)?;
-    let host = caller::called_host(&request)?;
+    let host = plan.admit(&request, local)?;
     let (head, body) = request.into_parts();
     let Parts {
         method,

@@ -164,12 +164,12 @@ impl Proxy {
         now: Moment,
         record: &mut Record,
     ) -> Result<Response<AnswerBody>, ProxyError> {
-        let (version, limits) = (request.version(), self.admit(inbound, &request)?);
-        let host = caller::called_host(&request)?;
+        let (limits, host) = self.admit(inbound, &request)?;
         let (head, body) = request.into_parts();
         let Parts {
             method,
             uri,
+            version,
             headers,
             ..
         } = head;
@@ -254,25 +254,34 @@ impl Proxy {
         Ok(answer::forward(answer, &method, onward.timeouts.idle))
     }
 
-    // What is checked before anything is looked up.
-    fn admit(&self, inbound: &Inbound, request: &Request<Incoming>) -> Result<Limits, ProxyError> {
+    // What is checked before anything is looked up. Tells the host that the request calls.
+    fn admit(
+        &self,
+        inbound: &Inbound,
+        request: &Request<Incoming>,
+    ) -> Result<(Limits, Box<str>), ProxyError> {
         inbound.begin_request(|received| {
             framing::check(request.headers(), request.version(), received)
         })?;
         let plan = self.plan.load();
-        plan.admit(request, inbound.local())?;
-        Ok(plan.limits)
+        let host = plan.admit(request, inbound.local())?;
+        Ok((plan.limits, host))
     }
 }
 
 impl Plan {
-    /// Whether this caller may ask for this at all. `local` is the address that was connected to, if it has one.
-    fn admit<B>(&self, request: &Request<B>, local: Option<SocketAddr>) -> Result<(), ProxyError> {
-        self.callers.check(request, local)?;
+    /// Whether this caller may ask for this at all, and the host that it calls. `local` is the address that was connected
+    /// to, if it has one.
+    fn admit<B>(
+        &self,
+        request: &Request<B>,
+        local: Option<SocketAddr>,
+    ) -> Result<Box<str>, ProxyError> {
+        let host = self.callers.check(request, local)?;
         if matches!(*request.method(), Method::TRACE | Method::CONNECT) {
             return Err(ProxyError::BadMethod);
         }
-        Ok(())
+        Ok(host)
     }
 }
 

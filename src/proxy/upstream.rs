@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
-use tokio::time::{Instant, timeout_at};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use tokio::time::Instant;
 
 use super::answer::{self, UpstreamAnswer};
 use super::peek::Peekable;
@@ -15,7 +15,7 @@ use super::problem::ProxyError;
 use super::replay::{RequestBody, Upload};
 use crate::net::connect::Endpoint;
 use crate::net::inbound::Inbound;
-use crate::net::pool::{Connection, Pool};
+use crate::net::pool::{Connection, NoAnswer, Pool};
 
 /// One route's upstream.
 #[derive(Debug)]
@@ -110,27 +110,24 @@ impl Sending<'_> {
         *request.uri_mut() = self.target.clone();
         *request.headers_mut() = headers;
         self.interim.collect_from(&mut request);
-        let mut answer =
-            std::pin::pin!(connection.send(request, || self.interim.pass_on(self.inbound)));
-        let mut deadline = Instant::now() + self.response_time;
-        let answered = loop {
-            if let Ok(answered) = timeout_at(deadline, answer.as_mut()).await {
-                break answered;
-            }
-            // An upload that still moves is not an upstream that is late.
-            let extended = self
-                .upload
+        let sent_at = Instant::now();
+        // An upload that still moves is not an upstream that is late.
+        let deadline = || {
+            self.upload
                 .moved_at()
-                .map(|moved| moved + self.response_time);
-            match extended {
-                Some(extended) if extended > deadline => deadline = extended,
-                _ => return Err(ProxyError::UpstreamTimeout(self.response_time)),
-            }
+                .map_or(sent_at, |moved| moved.max(sent_at))
+                + self.response_time
         };
-        let answer = answered.map_err(|error| match self.upload.failure() {
-            Some(_) => ProxyError::RequestBody("the request body broke off"),
-            None => ProxyError::Send(error),
-        })?;
+        let answer = connection
+            .send(request, deadline, || self.interim.pass_on(self.inbound))
+            .await
+            .map_err(|error| match error {
+                NoAnswer::Late => ProxyError::UpstreamTimeout(self.response_time),
+                NoAnswer::Broken(_) if self.upload.failure().is_some() => {
+                    ProxyError::RequestBody("the request body broke off")
+                }
+                NoAnswer::Broken(error) => ProxyError::Send(error),
+            })?;
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             // Nobody asked for it: the bytes that follow are in no protocol that we know.
             return Err(ProxyError::BadAnswer);
@@ -142,8 +139,12 @@ impl Sending<'_> {
 /// Interim answers, from where hyper tells them to where they can be written.
 ///
 /// A connection is polled and its interim answers passed on in one go, on one thread: those of two requests never meet.
-#[derive(Clone, Debug, Default)]
-pub struct Interim(Arc<Collected>);
+#[derive(Clone, Debug)]
+pub struct Interim {
+    collected: Arc<Collected>,
+    /// What makes hyper tell of them. Copied to each request, which costs less than to make it anew.
+    extensions: Extensions,
+}
 
 #[derive(Debug, Default)]
 struct Collected {
@@ -159,25 +160,37 @@ impl Collected {
     }
 }
 
-impl Interim {
-    fn collect_from<B>(&self, request: &mut Request<B>) {
-        let collected = Arc::clone(&self.0);
-        hyper::ext::on_informational(request, move |answer| {
+impl Default for Interim {
+    fn default() -> Self {
+        let collected = Arc::<Collected>::default();
+        let mut request = Request::new(());
+        let seen = Arc::clone(&collected);
+        hyper::ext::on_informational(&mut request, move |answer| {
             // 100 is between pillion and each of its neighbours; it has told the app already.
             if answer.status() != StatusCode::CONTINUE {
                 let answer = (answer.status(), answer.headers().clone());
-                collected.lock().push(answer);
-                collected.any.store(true, Ordering::Relaxed);
+                seen.lock().push(answer);
+                seen.any.store(true, Ordering::Relaxed);
             }
         });
+        Self {
+            collected,
+            extensions: std::mem::take(request.extensions_mut()),
+        }
+    }
+}
+
+impl Interim {
+    fn collect_from<B>(&self, request: &mut Request<B>) {
+        request.extensions_mut().clone_from(&self.extensions);
     }
 
     fn pass_on(&self, inbound: Option<&Inbound>) {
-        if !self.0.any.load(Ordering::Relaxed) {
+        if !self.collected.any.load(Ordering::Relaxed) {
             return;
         }
-        self.0.any.store(false, Ordering::Relaxed);
-        for (status, headers) in self.0.lock().drain(..) {
+        self.collected.any.store(false, Ordering::Relaxed);
+        for (status, headers) in self.collected.lock().drain(..) {
             if let Some(inbound) = inbound {
                 inbound.send_interim(&answer::interim_bytes(status, &headers));
             }
