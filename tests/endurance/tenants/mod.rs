@@ -22,7 +22,7 @@ use crate::stage::Stage;
 const REQUESTS: usize = size(40_000, 1_000_000);
 const CLIENTS: usize = 16;
 /// Tokens that a provider may keep, of a few hundred tenants.
-const MAX_ENTRIES: usize = 32;
+const MAX_ENTRIES: usize = 128;
 const BETWEEN_RELOADS: Duration = Duration::from_millis(200);
 
 #[tokio::test]
