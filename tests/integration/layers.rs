@@ -133,7 +133,14 @@ fn secrets_are_revealed_where_they_leave_and_nowhere_else() {
 #[test]
 fn tokens_age_by_the_clock_that_goes_on_in_suspend() {
     // Timers do not mind.
-    let timers = ["clock.rs", "net/", "proxy/", "cli/", "fake/", "token/pace.rs"];
+    let timers = [
+        "clock.rs",
+        "net/",
+        "proxy/",
+        "cli/",
+        "fake/",
+        "token/pace.rs",
+    ];
     only(&["Instant"], &timers);
 }
 
