@@ -24,7 +24,7 @@ pub(crate) use self::client::{
 };
 pub(crate) use self::directory::Directory;
 pub(crate) use self::hostile::{Hostile, Wrong};
-pub(crate) use self::process::{Process, pillion};
+pub(crate) use self::process::{Process, as_user, pillion};
 pub(crate) use self::raw::Raw;
 pub(crate) use self::strict::StrictUpstream;
 
