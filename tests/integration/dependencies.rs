@@ -5,7 +5,7 @@ use std::process::Command;
 use spdx::{Expression, LicenseReq, ParseMode};
 
 /// Licences that ask for no more than to be named.
-const LICENCES: [&str; 9] = [
+const LICENCES: [&str; 10] = [
     "Apache-2.0",
     "BSD-2-Clause",
     "BSD-3-Clause",
