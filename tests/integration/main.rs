@@ -14,6 +14,7 @@ mod chain;
 mod check;
 mod check_online;
 mod clocks;
+mod corpus;
 mod demo;
 mod egress;
 mod examples;
