@@ -221,7 +221,7 @@ fn write_head(head: &RequestHead<'_>, framing: Framing, out: &mut Vec<u8>) {
     write_fields(head.headers, out);
     match framing {
         Framing::Length(length) => {
-            write_field(CONTENT_LENGTH.as_str(), length.to_string().as_bytes(), out)
+            write_field(CONTENT_LENGTH.as_str(), length.to_string().as_bytes(), out);
         }
         Framing::Chunked => write_field(TRANSFER_ENCODING.as_str(), b"chunked", out),
         // Where content is usual, its absence is told (RFC 9110 §8.6).
