@@ -1,7 +1,6 @@
 //! `pillion run`: puts everything together, and takes it apart again.
 
 use std::collections::HashMap;
-use std::hash::RandomState;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -21,7 +20,6 @@ use tokio::time::{Instant, sleep};
 use super::{check, log};
 use crate::admin::Admin;
 use crate::admin::status::Identity;
-use crate::clock::Moment;
 use crate::config::compile::Surroundings;
 use crate::config::file::ListenFile;
 use crate::config::reload::{self, ConfigFile, LoadError};
@@ -212,11 +210,7 @@ pub fn start(path: &Path, overlay: Overlay, logging: bool) -> Result<Running, St
         proxy: Arc::clone(&proxy),
         metrics: metrics.clone(),
         config: Arc::clone(&config),
-        identity: Identity {
-            started_at: Moment::now(),
-            listening: addresses.clone(),
-            subject_key: RandomState::new(),
-        },
+        identity: Identity::new(addresses.clone(), &metrics),
         quit: Arc::clone(&quit),
     });
     let mut accepting = JoinSet::new();
@@ -236,7 +230,8 @@ pub fn start(path: &Path, overlay: Overlay, logging: bool) -> Result<Running, St
         });
     }
     let mut helping = JoinSet::new();
-    helping.spawn(admin.serve(admin_listener));
+    helping.spawn(Arc::clone(&admin).serve(admin_listener));
+    helping.spawn(async move { admin.identity.recent.follow().await });
     helping.spawn({
         let (config, proxy) = (Arc::clone(&config), Arc::clone(&proxy));
         async move { config.follow(&proxy).await }

@@ -12,6 +12,7 @@ use super::compile::route::route_name;
 use super::compile::{Surroundings, compile};
 use super::file::File;
 use super::report::Report;
+use crate::metrics::events::EventKind;
 use crate::proxy::{Plan, Proxy};
 
 /// A configuration file, and what it means to this process.
@@ -179,11 +180,14 @@ impl ConfigFile {
         });
         let metrics = &self.surroundings.metrics;
         metrics.reloaded(loaded.is_ok());
+        let events = metrics.events();
         let mut state = self.lock();
         state.text = text;
         match loaded {
             Err(error) => {
                 let told = told(&error);
+                let summary = format!("refused, the one before stays in use: {error}");
+                events.happened(EventKind::ReloadFailed, summary);
                 tracing::error!(
                     "the configuration is not loaded, the one before stays in use\n{told}"
                 );
@@ -196,6 +200,9 @@ impl ConfigFile {
                     );
                 }
                 state.error = None;
+                let (providers, routes) = (file.providers.len(), file.routes.len());
+                let summary = format!("loaded: {providers} providers, {routes} routes");
+                events.happened(EventKind::Reload, summary);
                 self.adopt(&file, &previous, plan, proxy);
             }
         }

@@ -4,7 +4,9 @@
 //! happens seldom and is counted by the prometheus crate's own types. No label ever holds a subject, a path or a secret.
 
 mod cells;
+pub mod events;
 
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +16,9 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+pub use self::cells::Traffic;
 use self::cells::{Cells, RequestCells};
+use self::events::{EventKind, Events};
 
 /// All metrics of the process.
 #[derive(Clone, Debug)]
@@ -40,6 +44,7 @@ struct Families {
     token_lifetimes_clamped: IntCounterVec,
     config_reloads: IntCounterVec,
     config_last_reload_successful: IntGauge,
+    events: Events,
 }
 
 impl Metrics {
@@ -143,6 +148,7 @@ impl Metrics {
                 gauge.set(1);
                 gauge
             },
+            events: Events::default(),
             registry,
         };
         let build = int_gauges_of(
@@ -163,7 +169,7 @@ impl Metrics {
     pub fn route(&self, name: &str) -> Arc<RouteMetrics> {
         let families = &self.0;
         let mut routes = families.requests.lock();
-        let metrics = routes.entry(name.to_owned()).or_insert_with(|| {
+        let metrics = routes.entry(name.into()).or_insert_with(|| {
             let by = |family: &IntCounterVec, label: &str| family.with_label_values(&[name, label]);
             Arc::new(RouteMetrics {
                 cells: (0..families.requests.workers)
@@ -182,6 +188,8 @@ impl Metrics {
     pub fn provider(&self, name: &str) -> ProviderMetrics {
         let families = &self.0;
         ProviderMetrics {
+            name: name.into(),
+            events: families.events.clone(),
             expiration: families.token_expiration.with_label_values(&[name]),
             issued: families.token_issued.with_label_values(&[name]),
             ready: families.token_ready.with_label_values(&[name]),
@@ -202,6 +210,21 @@ impl Metrics {
             last_success: families.token_last_success.with_label_values(&[name]),
             lifetimes_clamped: families.token_lifetimes_clamped.with_label_values(&[name]),
         }
+    }
+
+    /// What each route has counted since the start, by its name.
+    #[must_use]
+    pub fn traffic(&self) -> Vec<(Arc<str>, Traffic)> {
+        let routes = self.0.requests.lock();
+        let each = routes.iter();
+        each.map(|(name, route)| (Arc::clone(name), route.traffic()))
+            .collect()
+    }
+
+    /// What has happened lately.
+    #[must_use]
+    pub fn events(&self) -> &Events {
+        &self.0.events
     }
 
     /// Forgets the series of routes and providers that are no longer configured.
@@ -359,6 +382,8 @@ impl RouteMetrics {
 /// What one provider counts.
 #[derive(Clone, Debug)]
 pub struct ProviderMetrics {
+    name: Arc<str>,
+    events: Events,
     /// `pillion_token_expiration_timestamp_seconds`
     pub expiration: Gauge,
     /// `pillion_token_issued_timestamp_seconds`
@@ -427,6 +452,21 @@ impl FetchReason {
     }
 }
 
+impl FetchReason {
+    /// For people.
+    #[must_use]
+    pub const fn in_words(self) -> &'static str {
+        match self {
+            Self::Startup => "the first",
+            Self::Scheduled => "the one before was due",
+            Self::Expired => "the one before had expired",
+            Self::Unauthorized => "the one before was refused",
+            Self::Forced => "somebody asked for it",
+            Self::Reload => "the configuration changed",
+        }
+    }
+}
+
 impl FetchOutcome {
     /// As in the metric's label and in the log.
     #[must_use]
@@ -446,6 +486,12 @@ impl ProviderMetrics {
             counter.inc();
         }
         self.fetch_duration.observe(took.as_secs_f64());
+    }
+
+    /// Something has happened to the token of `subject`; none is the process itself. `told` is in our words: nothing of a
+    /// secret, and nothing that a provider said.
+    pub fn happened<S: Hash>(&self, kind: EventKind, subject: Option<&S>, told: String) {
+        self.events.happened_to(&self.name, subject, kind, told);
     }
 }
 
@@ -569,6 +615,40 @@ mod tests {
         assert!(
             text.contains(r#"pillion_upstream_duration_seconds_bucket{route="r",le="0.001"} 3"#)
         );
+    }
+
+    #[test]
+    fn traffic_is_told_since_an_earlier_look() {
+        let metrics = Metrics::new(2).unwrap();
+        let route = metrics.route("r");
+        let answer = |status, milliseconds| {
+            route.answered(0, status, Duration::from_millis(milliseconds), None);
+        };
+        assert_eq!(Traffic::default().quantile(0.99), None);
+        for _ in 0..100 {
+            answer(200, 2);
+        }
+        let [(_, earlier)] = metrics.traffic().try_into().unwrap();
+        // The second hundredth of a bucket from 1 ms to 2.5 ms, by whose end all are answered.
+        assert!((earlier.quantile(0.99).unwrap() - 0.002_485).abs() < 1e-9);
+        route.replayed(Replay::Recovered);
+        for status in [200, 404, 500, 503] {
+            answer(status, 60_000);
+        }
+        let [(name, now)] = metrics.traffic().try_into().unwrap();
+        let since = now.since(&earlier);
+        assert_eq!(&*name, "r");
+        assert_eq!(
+            (
+                since.requests(),
+                since.client_errors(),
+                since.server_errors(),
+                since.replays()
+            ),
+            (4, 1, 2, 1)
+        );
+        assert_eq!(since.quantile(0.99), Some(30.0));
+        assert_eq!(earlier.since(&now), earlier, "counted anew");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::cache::slot::{Minted, Rejected, Slot};
 use super::life::Token;
 use super::{FailedSecrets, TokenError, Tokens};
 use crate::clock::Moment;
+use crate::metrics::events::EventKind;
 use crate::metrics::{FetchOutcome, FetchReason, ProviderMetrics};
 use crate::provider::secret::Secret;
 use crate::provider::{Call, Failed, FetchError, Grant, Input, Lifetime, Provider, Subject};
@@ -109,6 +110,9 @@ impl Mint {
             self.parent.as_deref(),
             &self.failed_secrets.key,
         );
+        if self.reason == FetchReason::Unauthorized {
+            self.happened(EventKind::Revoked, "an upstream refused it".to_owned());
+        }
         let began = Moment::now();
         let result = self.mint().await;
         let took = began.elapsed();
@@ -125,6 +129,12 @@ impl Mint {
                     self.metrics.lifetimes_clamped.inc();
                     tracing::warn!(provider = name, "the answer states an impossible lifetime");
                 }
+                let kind = match self.reason {
+                    FetchReason::Startup => EventKind::Fetched,
+                    _ => EventKind::Renewed,
+                };
+                let why = self.reason.in_words();
+                self.happened(kind, format!("in {} ms: {why}", took.as_millis()));
                 tracing::info!(provider = name, reason, ?took, "token fetched");
             }
             Err(failed) => {
@@ -133,6 +143,7 @@ impl Mint {
                         with_parent(secrets, self.parent.as_deref(), &self.failed_secrets.key);
                     self.failed_secrets.digest.store(digest, Ordering::Relaxed);
                 }
+                self.happened(EventKind::Failed, failed.error.to_string());
                 let (error, said) = (failed.error.report(), failed.line());
                 tracing::warn!(
                     provider = name,
@@ -146,6 +157,11 @@ impl Mint {
             }
         }
         result.map_err(|failed| failed.error)
+    }
+
+    fn happened(&self, kind: EventKind, told: String) {
+        let subject = Some(&self.subject).filter(|subject| !subject.inputs().is_empty());
+        self.metrics.happened(kind, subject, told);
     }
 
     /// A parent whose token is refused is renewed once, and the mint tried once more.

@@ -31,6 +31,7 @@ mod request;
 mod rotation;
 mod several_tokens;
 mod stage;
+mod status;
 mod subjects;
 mod token_answers;
 mod token_command;
