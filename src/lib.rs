@@ -41,7 +41,7 @@
 //! Each uses only what is to the right of it:
 //!
 //! ```text
-//! main -> cli -> admin, fake, config -> proxy -> token -> provider -> net, metrics -> clock
+//! main -> cli -> admin, fake, config -> otlp, proxy -> token -> provider -> net, metrics -> clock, log
 //! ```
 //!
 //! | module | what it is about |
@@ -55,6 +55,8 @@
 //! | [`provider`] | where tokens come from, from [a request](provider::request) to [what its answer says](provider::reading), and [where secrets are](provider::secret) |
 //! | [`net`] | sockets, TLS, tunnels, pools, workers |
 //! | [`metrics`] | every metric: name, help, labels; and what has [happened](metrics::events) lately |
+//! | [`otlp`] | spans on their way to a collector |
+//! | [`log`] | where log lines go, and how many |
 //! | [`clock`] | what all of them age by, time in suspend included |
 //!
 //! # What must never be
@@ -76,8 +78,10 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod fake;
+pub mod log;
 pub mod metrics;
 pub mod net;
+pub mod otlp;
 pub mod provider;
 pub mod proxy;
 pub mod token;

@@ -33,6 +33,7 @@ use self::status::Identity;
 use self::words::Overview;
 use crate::clock::Moment;
 use crate::config::reload::ConfigFile;
+use crate::log;
 use crate::metrics::Metrics;
 use crate::net::listen::Listener;
 use crate::provider::Subject;
@@ -105,7 +106,12 @@ impl Admin {
             "/readyz" => self.ready(),
             "/metrics" => self.render_metrics(),
             "/status" => self.status(Wanted::by(request.headers()), peer),
-            "/quitquitquit" => match refusal(request, peer, local) {
+            "/log" if reads => tell_level(Wanted::by(request.headers())),
+            "/log" => match refusal(request, &[Method::PUT, Method::POST], peer, local) {
+                Some(refusal) => refusal,
+                None => set_level(request),
+            },
+            "/quitquitquit" => match refusal(request, &[Method::POST], peer, local) {
                 Some(refusal) => refusal,
                 None => {
                     self.quit.notify_one();
@@ -113,7 +119,7 @@ impl Admin {
                 }
             },
             _ => match renewal(path) {
-                Some(provider) => match refusal(request, peer, local) {
+                Some(provider) => match refusal(request, &[Method::POST], peer, local) {
                     Some(refusal) => refusal,
                     None => {
                         let renewal = self.renew(provider).await;
@@ -122,7 +128,7 @@ impl Admin {
                 },
                 None => text(
                     StatusCode::NOT_FOUND,
-                    "there is /livez, /readyz, /metrics, /status, POST /tokens/PROVIDER/renew and POST /quitquitquit\n",
+                    "there is /livez, /readyz, /metrics, /status, /log, POST /tokens/PROVIDER/renew and POST /quitquitquit\n",
                 ),
             },
         }
@@ -237,10 +243,46 @@ fn renewal(path: &str) -> Option<&str> {
     (!name.is_empty() && !name.contains('/')).then_some(name)
 }
 
-// Whoever may look may not act: only this machine, by POST, and no web page in a browser on it.
-fn refusal(request: &Request<Incoming>, peer: SocketAddr, local: SocketAddr) -> Option<Answer> {
-    if *request.method() != Method::POST {
-        return Some(not_allowed("POST"));
+fn tell_level(wanted: Wanted) -> Answer {
+    let level = log::level().map(log::name);
+    match wanted {
+        Wanted::Json => json(StatusCode::OK, &json!({ "level": level })),
+        Wanted::Page | Wanted::Text => {
+            let level = level.unwrap_or("nothing is logged");
+            text(StatusCode::OK, format!("{level}\n"))
+        }
+    }
+}
+
+fn set_level(request: &Request<Incoming>) -> Answer {
+    let query = request.uri().query().unwrap_or_default();
+    let wanted = query.strip_prefix("level=");
+    let mut levels = log::LEVELS.iter();
+    let Some((name, level)) = levels.find(|(name, _)| Some(*name) == wanted) else {
+        let names = log::LEVELS.map(|(name, _)| name).join(", ");
+        return text(
+            StatusCode::BAD_REQUEST,
+            format!("write /log?level=LEVEL, which is one of {names}\n"),
+        );
+    };
+    log::set_level(*level);
+    tracing::info!(level = name, "log level set");
+    tell_level(Wanted::by(request.headers()))
+}
+
+// Whoever may look may not act: only this machine, by these methods, and no web page in a browser on it but our own.
+fn refusal(
+    request: &Request<Incoming>,
+    methods: &[Method],
+    peer: SocketAddr,
+    local: SocketAddr,
+) -> Option<Answer> {
+    if !methods.contains(request.method()) {
+        return Some(not_allowed(if methods.len() > 1 {
+            "GET, HEAD, POST, PUT"
+        } else {
+            "POST"
+        }));
     }
     if !peer.ip().is_loopback() {
         return Some(text(StatusCode::FORBIDDEN, "from this machine only\n"));

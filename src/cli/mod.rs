@@ -9,7 +9,6 @@ pub mod check;
 pub mod demo;
 pub mod explain;
 mod loaded;
-pub mod log;
 pub mod run;
 mod sheet;
 pub mod token;

@@ -15,18 +15,21 @@ use tokio::runtime::{Builder, Handle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
-use super::{check, log};
+use super::check;
 use crate::admin::Admin;
 use crate::admin::status::Identity;
-use crate::config::compile::Surroundings;
+use crate::config::compile::{self, Surroundings};
 use crate::config::file::ListenFile;
 use crate::config::reload::{self, ConfigFile, LoadError};
+use crate::log;
 use crate::metrics::Metrics;
+use crate::metrics::spans::Spans;
 use crate::net::listen::Listener;
 use crate::net::unix::UnixDoor;
 use crate::net::workers::{self, Workers};
+use crate::otlp::Exporter;
 use crate::provider::secret::Secrets;
 use crate::proxy::serve::work;
 use crate::proxy::{Proxy, problem};
@@ -65,6 +68,7 @@ pub struct Running {
     drain_timeout: Duration,
     accepting: JoinSet<()>,
     helping: JoinSet<()>,
+    exporting: JoinSet<()>,
     stop: watch::Sender<bool>,
     workers: Vec<JoinHandle<()>>,
 }
@@ -158,9 +162,9 @@ fn on(kind: SignalKind) -> Result<Signal, StartError> {
 ///
 /// When the configuration, an address or the machine does not allow it.
 pub fn start(path: &Path, overlay: Overlay, logging: bool) -> Result<Running, StartError> {
-    let (file, report, text) = reload::read(path)?;
+    let (file, mut report, text) = reload::read(path)?;
     if logging {
-        log::init(&file.log);
+        log::init(file.log.level, file.log.format);
         if !report.is_empty() {
             tracing::warn!("{}", report.to_plain());
         }
@@ -183,6 +187,21 @@ pub fn start(path: &Path, overlay: Overlay, logging: bool) -> Result<Running, St
         resolve: overlay.resolve.into_iter().collect::<HashMap<_, _>>(),
         trust: overlay.trust,
     };
+    let collector = compile::collector(&file, &mut report, &surroundings);
+    let tracing = file
+        .trace
+        .as_ref()
+        .zip(collector)
+        .map(|(trace, collector)| {
+            let (spans, waiting) = Spans::new(trace.sample);
+            metrics.trace_to(spans);
+            let exporter = Exporter {
+                collector,
+                service: trace.service.clone(),
+                metrics: metrics.clone(),
+            };
+            (exporter, waiting)
+        });
     let (config, plan) =
         ConfigFile::first(PathBuf::from(path), (&file, report, text), surroundings)?;
     let config = Arc::new(config);
@@ -191,6 +210,10 @@ pub fn start(path: &Path, overlay: Overlay, logging: bool) -> Result<Running, St
     let admin_listener = bind(file.admin.address.value, overlay.free_ports)?;
     let proxy = Arc::new(Proxy::new(plan, &metrics, file.limits.replay_budget_bytes));
     let (stop, stopped) = watch::channel(false);
+    let mut exporting = JoinSet::new();
+    if let Some((exporter, waiting)) = tracing {
+        exporting.spawn(exporter.run(waiting, stopped.clone()));
+    }
     let (workers, threads) = {
         let proxy = Arc::clone(&proxy);
         Workers::start(count, move |number, mail| {
@@ -248,6 +271,7 @@ pub fn start(path: &Path, overlay: Overlay, logging: bool) -> Result<Running, St
         drain_timeout: file.listen.drain_timeout,
         accepting,
         helping,
+        exporting,
         stop,
         workers: threads,
     })
@@ -269,6 +293,8 @@ impl Running {
         while self.workers.iter().any(|worker| !worker.is_finished()) && Instant::now() < deadline {
             sleep(DRAIN_POLL).await;
         }
+        // The last spans: a collector that does not take them at once does not keep us.
+        timeout(FLUSH_TIME, self.exporting.join_next()).await.ok();
         self.helping.shutdown().await;
     }
 }
@@ -332,4 +358,6 @@ fn seed_randomness() {
     std::thread::spawn(|| aws_lc_rs::rand::fill(&mut [0; 1]).ok());
 }
 
+/// Time for the spans that are left at the end.
+const FLUSH_TIME: Duration = Duration::from_secs(1);
 const DRAIN_POLL: Duration = Duration::from_millis(5);

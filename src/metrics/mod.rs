@@ -5,9 +5,10 @@
 
 mod cells;
 pub mod events;
+pub mod spans;
 
-use std::hash::Hash;
-use std::sync::Arc;
+use std::hash::{BuildHasher as _, Hash};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use prometheus::process_collector::ProcessCollector;
@@ -19,6 +20,7 @@ use prometheus::{
 pub use self::cells::Traffic;
 use self::cells::{Cells, RequestCells};
 use self::events::{EventKind, Events};
+use self::spans::Spans;
 
 /// All metrics of the process.
 #[derive(Clone, Debug)]
@@ -45,6 +47,8 @@ struct Families {
     config_reloads: IntCounterVec,
     config_last_reload_successful: IntGauge,
     events: Events,
+    spans: OnceLock<Spans>,
+    trace_spans: IntCounterVec,
 }
 
 impl Metrics {
@@ -149,6 +153,13 @@ impl Metrics {
                 gauge
             },
             events: Events::default(),
+            spans: OnceLock::new(),
+            trace_spans: counters(
+                &registry,
+                "pillion_trace_spans_total",
+                "Spans on their way to the collector, by what became of them.",
+                &["outcome"],
+            )?,
             registry,
         };
         let build = int_gauges_of(
@@ -160,6 +171,9 @@ impl Metrics {
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         for outcome in ["ok", "error"] {
             families.config_reloads.with_label_values(&[outcome]);
+        }
+        for outcome in ["sent", "dropped"] {
+            families.trace_spans.with_label_values(&[outcome]);
         }
         Ok(Self(Arc::new(families)))
     }
@@ -190,6 +204,7 @@ impl Metrics {
         ProviderMetrics {
             name: name.into(),
             events: families.events.clone(),
+            spans: families.spans.get().cloned(),
             expiration: families.token_expiration.with_label_values(&[name]),
             issued: families.token_issued.with_label_values(&[name]),
             ready: families.token_ready.with_label_values(&[name]),
@@ -219,6 +234,34 @@ impl Metrics {
         let each = routes.iter();
         each.map(|(name, route)| (Arc::clone(name), route.traffic()))
             .collect()
+    }
+
+    /// From now on requests and fetches that begin are traced, and their spans go to `spans`. To be called before anything
+    /// is, and once.
+    pub fn trace_to(&self, spans: Spans) {
+        self.0.spans.set(spans).ok();
+    }
+
+    /// Where spans go, if requests are traced.
+    #[must_use]
+    pub fn spans(&self) -> Option<&Spans> {
+        self.0.spans.get()
+    }
+
+    /// So many spans have reached the collector.
+    pub fn spans_sent(&self, count: u64) {
+        self.0
+            .trace_spans
+            .with_label_values(&["sent"])
+            .inc_by(count);
+    }
+
+    /// So many spans have not, and will not.
+    pub fn spans_dropped(&self, count: u64) {
+        self.0
+            .trace_spans
+            .with_label_values(&["dropped"])
+            .inc_by(count);
     }
 
     /// What has happened lately.
@@ -384,6 +427,7 @@ impl RouteMetrics {
 pub struct ProviderMetrics {
     name: Arc<str>,
     events: Events,
+    spans: Option<Spans>,
     /// `pillion_token_expiration_timestamp_seconds`
     pub expiration: Gauge,
     /// `pillion_token_issued_timestamp_seconds`
@@ -441,6 +485,22 @@ pub enum FetchOutcome {
     Malformed,
 }
 
+impl Unauthorized {
+    /// As in the metric's label and in the log.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        UNAUTHORIZED.get(self as usize).copied().unwrap_or_default()
+    }
+}
+
+impl Replay {
+    /// As in the metric's label and in the log.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        REPLAYS.get(self as usize).copied().unwrap_or_default()
+    }
+}
+
 impl FetchReason {
     /// As in the metric's label and in the log.
     #[must_use]
@@ -486,6 +546,19 @@ impl ProviderMetrics {
             counter.inc();
         }
         self.fetch_duration.observe(took.as_secs_f64());
+    }
+
+    /// Where the spans of its fetches go, if they are traced.
+    #[must_use]
+    pub const fn spans(&self) -> Option<&Spans> {
+        self.spans.as_ref()
+    }
+
+    /// A subject as status, events and log have it: hashed; none for the process itself.
+    #[must_use]
+    pub fn hashed<S: Hash>(&self, subject: Option<&S>) -> Option<String> {
+        let key = self.events.subject_key();
+        subject.map(|subject| format!("{:016x}", key.hash_one(subject)))
     }
 
     /// Something has happened to the token of `subject`; none is the process itself. `told` is in our words: nothing of a

@@ -153,6 +153,17 @@ impl Provider {
         }
     }
 
+    /// The host that is asked for its tokens, if anybody is.
+    #[must_use]
+    pub fn address(&self) -> Option<&str> {
+        let endpoint = match &self.source {
+            Source::OAuth2(source) => &source.token_endpoint.endpoint,
+            Source::Http(source) | Source::GraphQl(GraphQl(source)) => &source.request.endpoint,
+            Source::Static(_) | Source::Jwt(_) => return None,
+        };
+        Some(&endpoint.settings().host)
+    }
+
     /// The scope that its tokens are asked for with, if it has one.
     #[must_use]
     pub fn scope(&self) -> &[String] {

@@ -6,6 +6,7 @@ use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use super::answer::AnswerBody;
+use super::request_id::RequestId;
 use crate::net::connect::ConnectError;
 use crate::net::pool::SendError;
 use crate::net::tunnel::TunnelError;
@@ -257,11 +258,17 @@ impl ProxyError {
         )
     }
 
+    /// The last part of the problem type.
+    #[must_use]
+    pub fn slug(&self) -> &'static str {
+        self.problem().slug
+    }
+
     /// The answer: a problem document, and for machines the same in fields.
     #[must_use]
-    pub fn to_response(&self) -> Response<AnswerBody> {
+    pub fn to_response(&self, id: &RequestId) -> Response<AnswerBody> {
         let problem = self.problem();
-        let document = document(&problem, &self.to_string());
+        let document = document(&problem, &self.to_string(), id);
         let mut response = Response::new(AnswerBody::full(document));
         *response.status_mut() = problem.status;
         let headers = response.headers_mut();
@@ -297,7 +304,11 @@ const fn tunnel_status(error: &TunnelError) -> &'static str {
 /// The bytes that a connection over the limit is told, whatever it asks.
 #[must_use]
 pub fn overload_bytes() -> Vec<u8> {
-    let document = document(&OVERLOADED, "too many connections are open");
+    let document = document(
+        &OVERLOADED,
+        "too many connections are open",
+        &RequestId::default(),
+    );
     format!(
         "HTTP/1.1 503 Service Unavailable\r\ncontent-type: {PROBLEM_JSON}\r\ncontent-length: {}\r\n\
          proxy-status: pillion; error={}\r\nretry-after: 1\r\nconnection: close\r\n\r\n{document}",
@@ -307,12 +318,13 @@ pub fn overload_bytes() -> Vec<u8> {
     .into_bytes()
 }
 
-fn document(problem: &Problem, detail: &str) -> String {
+fn document(problem: &Problem, detail: &str, id: &RequestId) -> String {
     serde_json::json!({
         "type": problem.problem_type(),
         "title": problem.title,
         "status": problem.status.as_u16(),
         "detail": detail,
+        "request_id": id.as_str(),
     })
     .to_string()
 }
