@@ -1,5 +1,6 @@
 //! What the app sees when pillion, not the upstream, has to answer: RFC 9457 and RFC 9209. Never a 401.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
@@ -10,8 +11,8 @@ use super::request_id::RequestId;
 use crate::net::connect::ConnectError;
 use crate::net::pool::SendError;
 use crate::net::tunnel::TunnelError;
-use crate::provider::FetchError;
 use crate::provider::inputs::InputFault;
+use crate::provider::{FetchError, advice};
 use crate::token::TokenError;
 
 /// Why a request got no answer from its upstream.
@@ -219,6 +220,51 @@ impl ProxyError {
         }
     }
 
+    /// What to do about it, for whoever sees the answer.
+    #[must_use]
+    pub fn advice(&self) -> Cow<'static, str> {
+        match self {
+            Self::NoRoute => {
+                "`pillion explain METHOD URL` tells for each route why it does not take it".into()
+            }
+            Self::BadFraming(_) => {
+                "send one Host, and a body with either Content-Length or Transfer-Encoding".into()
+            }
+            Self::BadTarget(_) => {
+                "send the path plainly: no dot segments, no encoded slash, valid UTF-8".into()
+            }
+            Self::BadMethod => "send what the upstream's API takes: TRACE and CONNECT are not for it".into(),
+            Self::HandOutMethod => "ask with GET, or with POST where the inputs are in a body".into(),
+            Self::BadBody(_) | Self::BadInput { .. } => {
+                "`pillion explain METHOD URL` tells where the route takes its inputs from".into()
+            }
+            Self::HeaderConflict(_) => {
+                "leave it out, or allow it with `on_conflict` of the route".into()
+            }
+            Self::ForbiddenCaller(_) => {
+                "call as the app does, from this machine and by a name of the listener; a browser's page may not".into()
+            }
+            Self::RequestBody(_) => "send the body to its end, without a long pause".into(),
+            Self::Token(TokenError::Fetch(error) | TokenError::BackingOff { cause: error, .. }) => {
+                error.advice().into()
+            }
+            Self::Token(TokenError::Waited(_)) => {
+                "try again; if it stays so, /status on the admin port tells what the provider does".into()
+            }
+            Self::Token(TokenError::TooManyWaiters) => {
+                "try again in a moment, with fewer requests at once; the bound is `waiters` under [limits]".into()
+            }
+            Self::Connect(error) => unconnected(error).into(),
+            Self::Send(_) => {
+                "it may have been carried out: look before sending it again, if it changes anything".into()
+            }
+            Self::BadAnswer => "ask who runs the upstream: what it sends is not HTTP that was asked for".into(),
+            Self::UpstreamTimeout(_) => {
+                "it may have been carried out; if the upstream is only slow, raise `timeouts = { response = .. }` of the route".into()
+            }
+        }
+    }
+
     /// The status of the answer.
     #[must_use]
     pub fn status(&self) -> StatusCode {
@@ -268,7 +314,8 @@ impl ProxyError {
     #[must_use]
     pub fn to_response(&self, id: &RequestId) -> Response<AnswerBody> {
         let problem = self.problem();
-        let document = document(&problem, &self.to_string(), id);
+        let detail = format!("{self}; {}", self.advice());
+        let document = document(&problem, &detail, id);
         let mut response = Response::new(AnswerBody::full(document));
         *response.status_mut() = problem.status;
         let headers = response.headers_mut();
@@ -292,6 +339,21 @@ impl ProxyError {
     }
 }
 
+fn unconnected(error: &ConnectError) -> &'static str {
+    match error {
+        ConnectError::Unreachable(_) | ConnectError::Tls(_) => advice::unreachable(&error.report()),
+        ConnectError::Tunnel(_) => {
+            "check `egress_proxy`: its address, its user, and what it lets through"
+        }
+        ConnectError::Timeout(_) => {
+            "check the firewall and `egress_proxy`; if it is only slow, raise `timeouts = { connect = .. }` of the route"
+        }
+        ConnectError::Plaintext => {
+            "write https in `upstream`, or `allow_plaintext = true` where the network may see the token"
+        }
+    }
+}
+
 const fn tunnel_status(error: &TunnelError) -> &'static str {
     match error {
         TunnelError::Refused(StatusCode::PROXY_AUTHENTICATION_REQUIRED)
@@ -306,7 +368,7 @@ const fn tunnel_status(error: &TunnelError) -> &'static str {
 pub fn overload_bytes() -> Vec<u8> {
     let document = document(
         &OVERLOADED,
-        "too many connections are open",
+        "too many connections are open; close some, or raise `connections` under [limits]",
         &RequestId::default(),
     );
     format!(
@@ -325,6 +387,7 @@ fn document(problem: &Problem, detail: &str, id: &RequestId) -> String {
         "status": problem.status.as_u16(),
         "detail": detail,
         "request_id": id.as_str(),
+        "help": format!("docs/problems.md#{}", problem.slug),
     })
     .to_string()
 }
