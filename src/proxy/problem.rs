@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 use super::answer::AnswerBody;
 use super::request_id::RequestId;
 use crate::net::connect::ConnectError;
-use crate::net::pool::SendError;
+use crate::net::pool::{Broken, SendError};
 use crate::net::tunnel::TunnelError;
 use crate::provider::inputs::InputFault;
 use crate::provider::{FetchError, advice};
@@ -62,9 +62,6 @@ pub enum ProxyError {
     /// The upstream broke off before it answered.
     #[error("the upstream broke off before it answered")]
     Send(#[source] SendError),
-    /// The upstream answered what nobody asked for.
-    #[error("the upstream's answer is not usable")]
-    BadAnswer,
     /// The upstream did not answer in time.
     #[error("the upstream did not answer within {0:?}")]
     UpstreamTimeout(Duration),
@@ -199,17 +196,20 @@ impl ProxyError {
                 "The upstream took too long",
                 "connection_timeout",
             ),
+            Self::Send(SendError {
+                cause: Broken::Answer(_),
+                ..
+            }) => row(
+                S::BAD_GATEWAY,
+                "upstream-unreachable",
+                "The upstream's answer is not usable",
+                "http_protocol_error",
+            ),
             Self::Send(_) => row(
                 S::BAD_GATEWAY,
                 "upstream-unreachable",
                 "The upstream cannot be reached",
                 "connection_terminated",
-            ),
-            Self::BadAnswer => row(
-                S::BAD_GATEWAY,
-                "upstream-unreachable",
-                "The upstream's answer is not usable",
-                "http_protocol_error",
             ),
             Self::UpstreamTimeout(_) => row(
                 S::GATEWAY_TIMEOUT,
@@ -255,10 +255,13 @@ impl ProxyError {
                 "try again in a moment, with fewer requests at once; the bound is `waiters` under [limits]".into()
             }
             Self::Connect(error) => unconnected(error).into(),
+            Self::Send(SendError {
+                cause: Broken::Answer(_),
+                ..
+            }) => "ask who runs the upstream: its answer can be read in two ways, or not at all".into(),
             Self::Send(_) => {
                 "it may have been carried out: look before sending it again, if it changes anything".into()
             }
-            Self::BadAnswer => "ask who runs the upstream: what it sends is not HTTP that was asked for".into(),
             Self::UpstreamTimeout(_) => {
                 "it may have been carried out; if the upstream is only slow, raise `timeouts = { response = .. }` of the route".into()
             }

@@ -105,7 +105,6 @@ fn there_is_no_lock_but_these() {
             "metrics/cells.rs",
             "metrics/events.rs",
             "provider/rotation.rs",
-            "proxy/upstream.rs",
             "token/cache/",
             "token/pace.rs",
         ],
