@@ -49,10 +49,10 @@ pub struct TokenStatus {
     pub subject: Option<String>,
     /// `none`, `fresh`, `due` or `expired`.
     pub state: &'static str,
-    /// What that means to the app.
-    pub health: Health,
     /// Counts up with every token.
     pub generation: u64,
+    /// What its state means to the app.
+    pub health: Health,
     /// Since it was asked for.
     pub age_seconds: Option<f64>,
     /// Until its provider says that it ends; absent if it never does.
