@@ -307,9 +307,10 @@ fn listen(listen: &ListenFile, free_ports: bool) -> Result<Vec<Listener>, StartE
 
 fn open_doors(listen: &ListenFile) -> Result<Vec<UnixDoor>, StartError> {
     let paths = listen.sockets.iter().map(|path| &path.value);
+    let peers: Vec<u32> = listen.peer_uids.iter().map(|uid| uid.value).collect();
     paths
         .map(|path| {
-            UnixDoor::bind(path).map_err(|source| StartError::Socket {
+            UnixDoor::bind(path, peers.clone()).map_err(|source| StartError::Socket {
                 path: path.clone(),
                 source,
             })

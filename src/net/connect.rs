@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,7 +16,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower_service::Service as _;
@@ -45,6 +46,8 @@ pub struct EndpointSettings {
     pub port: u16,
     /// Over TLS, verified for `host`; plaintext if absent.
     pub tls: Option<Arc<ClientConfig>>,
+    /// Connect through this Unix socket, in plaintext; over TCP if absent.
+    pub socket: Option<PathBuf>,
     /// Connect here instead of resolving `host` (curl's `--resolve`).
     pub resolved: Option<SocketAddr>,
     /// Connect through this proxy, which resolves `host`; directly if absent.
@@ -116,6 +119,9 @@ impl Endpoint {
     }
 
     async fn open(&self) -> Result<Transport, ConnectError> {
+        if let Some(path) = &self.settings.socket {
+            return open_socket(path).await;
+        }
         let tcp = match &self.settings.egress_proxy {
             Some(proxy) => self.open_through(proxy).await?,
             None => self.dial().await.map_err(ConnectError::Unreachable)?,
@@ -159,6 +165,13 @@ impl Endpoint {
             }
             Err(error) => Err(Arc::new(error)),
         }
+    }
+}
+
+async fn open_socket(path: &Path) -> Result<Transport, ConnectError> {
+    match UnixStream::connect(path).await {
+        Ok(unix) => Ok(Transport::Unix(TokioIo::new(unix))),
+        Err(error) => Err(ConnectError::Unreachable(Arc::new(error))),
     }
 }
 
@@ -216,6 +229,8 @@ impl ConnectError {
 pub enum Transport {
     /// Plaintext.
     Tcp(TokioIo<TcpStream>),
+    /// Plaintext that does not leave this machine.
+    Unix(TokioIo<UnixStream>),
     /// TLS. The end of the stream without `close_notify` is an error, so a truncated answer is never taken for a whole one.
     Tls(Box<TokioIo<TlsStream<TcpStream>>>),
 }
@@ -228,6 +243,7 @@ impl Read for Transport {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(io) => Pin::new(io).poll_read(cx, buf),
+            Self::Unix(io) => Pin::new(io).poll_read(cx, buf),
             Self::Tls(io) => Pin::new(io.as_mut()).poll_read(cx, buf),
         }
     }
@@ -241,6 +257,7 @@ impl Write for Transport {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(io) => Pin::new(io).poll_write(cx, buf),
+            Self::Unix(io) => Pin::new(io).poll_write(cx, buf),
             Self::Tls(io) => Pin::new(io.as_mut()).poll_write(cx, buf),
         }
     }
@@ -248,6 +265,7 @@ impl Write for Transport {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(io) => Pin::new(io).poll_flush(cx),
+            Self::Unix(io) => Pin::new(io).poll_flush(cx),
             Self::Tls(io) => Pin::new(io.as_mut()).poll_flush(cx),
         }
     }
@@ -255,6 +273,7 @@ impl Write for Transport {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(io) => Pin::new(io).poll_shutdown(cx),
+            Self::Unix(io) => Pin::new(io).poll_shutdown(cx),
             Self::Tls(io) => Pin::new(io.as_mut()).poll_shutdown(cx),
         }
     }
@@ -262,6 +281,7 @@ impl Write for Transport {
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Tcp(io) => io.is_write_vectored(),
+            Self::Unix(io) => io.is_write_vectored(),
             Self::Tls(io) => io.is_write_vectored(),
         }
     }
@@ -273,6 +293,7 @@ impl Write for Transport {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            Self::Unix(io) => Pin::new(io).poll_write_vectored(cx, bufs),
             Self::Tls(io) => Pin::new(io.as_mut()).poll_write_vectored(cx, bufs),
         }
     }
