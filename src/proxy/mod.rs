@@ -251,6 +251,7 @@ impl Proxy {
         if !upload.is_finished() {
             answer.body_mut().rest_mut().detach();
         }
+        inbound.allow_idle(onward.timeouts.idle);
         Ok(answer::forward(answer, &method, onward.timeouts.idle))
     }
 

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::answer::{self, UpstreamAnswer};
 use super::peek::Peekable;
 use super::problem::ProxyError;
-use super::replay::{RequestBody, Upload};
+use super::replay::{RequestBody, Upload, UploadError};
 use crate::net::connect::Endpoint;
 use crate::net::inbound::Inbound;
 use crate::net::pool::{Connection, NoAnswer, Pool};
@@ -111,7 +111,7 @@ impl Sending<'_> {
         *request.headers_mut() = headers;
         self.interim.collect_from(&mut request);
         let sent_at = Instant::now();
-        // An upload that still moves is not an upstream that is late.
+        // An upload that still moves, or waits for the app, is not an upstream that is late.
         let deadline = || {
             self.upload
                 .moved_at()
@@ -121,12 +121,13 @@ impl Sending<'_> {
         let answer = connection
             .send(request, deadline, || self.interim.pass_on(self.inbound))
             .await
-            .map_err(|error| match error {
-                NoAnswer::Late => ProxyError::UpstreamTimeout(self.response_time),
-                NoAnswer::Broken(_) if self.upload.failure().is_some() => {
+            .map_err(|error| match (error, self.upload.failure()) {
+                (NoAnswer::Late, _) => ProxyError::UpstreamTimeout(self.response_time),
+                (NoAnswer::Broken(_), Some(UploadError::Idle)) => ProxyError::RequestIdle,
+                (NoAnswer::Broken(_), Some(_)) => {
                     ProxyError::RequestBody("the request body broke off")
                 }
-                NoAnswer::Broken(error) => ProxyError::Send(error),
+                (NoAnswer::Broken(error), None) => ProxyError::Send(error),
             })?;
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             // Nobody asked for it: the bytes that follow are in no protocol that we know.

@@ -20,6 +20,7 @@ mod examples;
 mod examples_run;
 mod explain;
 mod four_systems;
+mod greedy;
 mod hand_out;
 mod hostile;
 mod layers;

@@ -618,7 +618,7 @@ async fn a_body_that_stands_still_is_not_waited_for() {
         .await;
     let head = "POST /api/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhello";
     let answer = stage.exchange(head).await;
-    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
     assert!(stage.upstream.requests().is_empty());
 }
 
