@@ -23,8 +23,8 @@ impl CallerRules {
     ///
     /// # Errors
     ///
-    /// [`ProxyError::BadFraming`] where the request does not say whom it calls, [`ProxyError::ForbiddenCaller`] where
-    /// it calls somebody else or comes from a web page.
+    /// [`ProxyError::BadFraming`] or [`ProxyError::BadTarget`] where the request does not say whom it calls,
+    /// [`ProxyError::ForbiddenCaller`] where it calls somebody else or comes from a web page.
     pub fn check<B>(
         &self,
         request: &Request<B>,
@@ -83,7 +83,11 @@ impl CallerRules {
 /// absolute-form, or else of the one `Host` field (RFC 9112 §3.2). Empty where HTTP/1.0 does not say.
 fn called_host<B>(request: &Request<B>) -> Result<Box<str>, ProxyError> {
     let host = single_host(request.headers(), request.version())?;
-    let authority = request.uri().authority().or(host.as_ref());
+    let target = request.uri().authority();
+    if target.is_some_and(|target| target.as_str().contains('@')) {
+        return Err(ProxyError::BadTarget("the target has a user in it"));
+    }
+    let authority = target.or(host.as_ref());
     Ok(authority.map_or("", Authority::host).into())
 }
 

@@ -278,8 +278,12 @@ impl Plan {
         request: &Request<B>,
         local: Option<SocketAddr>,
     ) -> Result<Box<str>, ProxyError> {
+        // Before its host is looked at, which is another's: who asks for a tunnel should learn that there is none.
+        if *request.method() == Method::CONNECT {
+            return Err(ProxyError::TunnelWanted);
+        }
         let host = self.callers.check(request, local)?;
-        if matches!(*request.method(), Method::TRACE | Method::CONNECT) {
+        if *request.method() == Method::TRACE {
             return Err(ProxyError::BadMethod);
         }
         Ok(host)

@@ -25,9 +25,14 @@ pub enum ProxyError {
     /// The request target is not one that can be forwarded.
     #[error("{0}")]
     BadTarget(&'static str),
-    /// TRACE and CONNECT (RFC 9110 §9.3.6, §9.3.8).
+    /// TRACE (RFC 9110 §9.3.8).
     #[error("this method is not forwarded")]
     BadMethod,
+    /// CONNECT: the app takes pillion for a proxy that lets TLS through.
+    #[error(
+        "pillion opens no tunnels, because it could add no token in one: call the `http://` URL through it, and it speaks TLS with the upstream itself"
+    )]
+    TunnelWanted,
     /// A hand-out route was asked in another way than GET or POST.
     #[error("a token is handed out to GET and POST")]
     HandOutMethod,
@@ -138,7 +143,9 @@ impl ProxyError {
             | Self::BadBody(_)
             | Self::RequestBody(_) => unreadable(S::BAD_REQUEST),
             Self::RequestIdle => LATE,
-            Self::BadMethod | Self::HandOutMethod => unreadable(S::METHOD_NOT_ALLOWED),
+            Self::BadMethod | Self::TunnelWanted | Self::HandOutMethod => {
+                unreadable(S::METHOD_NOT_ALLOWED)
+            }
             Self::ForbiddenCaller(_) => row(
                 S::FORBIDDEN,
                 "forbidden-caller",
@@ -256,7 +263,11 @@ impl ProxyError {
     const fn ends_connection(&self) -> bool {
         matches!(
             self,
-            Self::BadFraming(_) | Self::RequestBody(_) | Self::RequestIdle | Self::BadMethod
+            Self::BadFraming(_)
+                | Self::RequestBody(_)
+                | Self::RequestIdle
+                | Self::BadMethod
+                | Self::TunnelWanted
         )
     }
 

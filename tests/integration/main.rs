@@ -19,6 +19,7 @@ mod egress;
 mod examples;
 mod examples_run;
 mod explain;
+mod forward_proxy;
 mod four_systems;
 mod greedy;
 mod hand_out;
