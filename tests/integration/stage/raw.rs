@@ -136,6 +136,14 @@ impl Peer {
         bytes
     }
 
+    /// Reads so many bytes, or all that there are, and forgets them.
+    pub(crate) async fn discard(&mut self, count: usize) {
+        let mut rest = (&mut self.stream).take(count as u64);
+        tokio::io::copy(&mut rest, &mut tokio::io::sink())
+            .await
+            .ok();
+    }
+
     async fn read_line(&mut self) -> String {
         let mut line = Vec::new();
         while !line.ends_with(b"\r\n") {
