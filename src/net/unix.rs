@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::UnixListener;
 
-use super::listen::{BACKLOG, admit, recover};
+use super::listen::{BACKLOG, Trouble, admit};
 use super::socket::Accepted;
 use super::workers::Workers;
 
@@ -53,15 +53,17 @@ impl UnixDoor {
 
     /// Deals every connection to the workers, for ever, as [`Listener::deal`](super::listen::Listener::deal) does.
     pub async fn deal(&self, workers: &Workers, limit: usize, refusal: &[u8]) {
+        let mut trouble = Trouble::default();
         loop {
             match self.unix.accept().await {
                 Ok((unix, _)) if self.may_call(&unix) => {
                     if let Ok(unix) = unix.into_std() {
+                        trouble = Trouble::default();
                         admit(Accepted::Unix(unix), workers, limit, refusal);
                     }
                 }
                 Ok(_) => tracing::warn!("another user's process has connected to the Unix socket"),
-                Err(error) => recover(error).await,
+                Err(error) => trouble.pass(&error).await,
             }
         }
     }

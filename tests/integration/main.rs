@@ -15,6 +15,7 @@ mod check;
 mod check_online;
 mod clocks;
 mod demo;
+mod descriptors;
 mod egress;
 mod examples;
 mod examples_run;

@@ -50,13 +50,19 @@ impl Process {
         config: &str,
         listen: &str,
     ) -> Self {
+        let mut command = pillion();
+        command.envs(environment.iter().copied());
+        Self::launch(command, config, listen).await
+    }
+
+    /// The same, as this command starts it: `pillion` itself, or what becomes it.
+    pub(crate) async fn launch(mut command: Command, config: &str, listen: &str) -> Self {
         let directory = Directory::new();
         let config = format!(
             "[admin]\naddress = \"127.0.0.1:0\"\n[listen]\naddress = \"127.0.0.1:0\"\n{listen}\n{config}"
         );
         let path = directory.write("proxy.toml", &config);
-        let mut child = pillion()
-            .envs(environment.iter().copied())
+        let mut child = command
             .arg("--config")
             .arg(path)
             .stderr(Stdio::piped())

@@ -174,7 +174,7 @@ impl Peer {
 
     /// Waits for the other side to close.
     pub(crate) async fn read_to_end(&mut self) {
-        self.stream.read_to_end(&mut Vec::new()).await.ok();
+        self.discard(usize::MAX).await;
     }
 
     /// Says that there is nothing more to come; over TLS, with `close_notify`.
