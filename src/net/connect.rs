@@ -22,6 +22,7 @@ use tokio_rustls::client::TlsStream;
 use tower_service::Service as _;
 
 use super::resolver::Resolver;
+use super::tls_fault::TlsFault;
 use super::tunnel::{self, EgressProxy, TunnelError};
 
 /// Where connections go, and how. Immutable.
@@ -138,7 +139,7 @@ impl Endpoint {
         let tls = TlsConnector::from(Arc::clone(config))
             .connect(name.clone(), tcp)
             .await
-            .map_err(|error| ConnectError::Tls(Arc::new(error)))?;
+            .map_err(|error| TlsFault::new(&self.settings.host, error))?;
         let version = tls.get_ref().1.protocol_version();
         tracing::trace!(version = version.map(tracing::field::debug), "TLS agreed");
         Ok(Transport::Tls(Box::new(TokioIo::new(tls))))
@@ -198,9 +199,9 @@ pub enum ConnectError {
     /// There is no way through the egress proxy.
     #[error(transparent)]
     Tunnel(#[from] TunnelError),
-    /// The handshake failed: the certificate is not for this host, or nobody vouches for it.
-    #[error("TLS handshake failed")]
-    Tls(#[source] Arc<io::Error>),
+    /// The other side is not who it should be, or does not speak TLS as we do.
+    #[error(transparent)]
+    Tls(#[from] TlsFault),
     /// No connection within the limit.
     #[error("no connection within {0:?}")]
     Timeout(Duration),

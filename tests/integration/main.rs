@@ -10,6 +10,7 @@
 mod admin;
 mod answers;
 mod assertions;
+mod certificates;
 mod chain;
 mod check;
 mod check_online;
