@@ -27,6 +27,7 @@ mod greedy;
 mod hand_out;
 mod hostile;
 mod layers;
+mod names;
 mod outage;
 mod process;
 mod readme;
