@@ -199,7 +199,7 @@ impl Proxy {
         };
         let inputs = Inputs::read(&route, &parts)?;
         let query = inputs::forwarded_query(&route, target.query);
-        let outbound_target = onward.upstream.target(rest, query.as_deref())?;
+        let outbound_target = onward.upstream.target(rest, query.as_deref());
         let stripped = onward.attach.strip(headers, &route.inputs)?;
         record.conflict = stripped.conflict;
 
@@ -215,7 +215,6 @@ impl Proxy {
         );
         let sending = Sending {
             pool: worker.pool(),
-            interim: worker.interim(),
             inbound: (version != Version::HTTP_10).then_some(inbound),
             upstream: &onward.upstream,
             method: &method,
@@ -249,7 +248,8 @@ impl Proxy {
         }
         upload.release();
         if !upload.is_finished() {
-            answer.body_mut().rest_mut().detach();
+            let idle = onward.timeouts.idle.max(limits.body_idle);
+            answer.body_mut().rest_mut().detach(idle);
         }
         inbound.allow_idle(onward.timeouts.idle);
         Ok(answer::forward(answer, &method, onward.timeouts.idle))
@@ -278,15 +278,13 @@ impl Plan {
         request: &Request<B>,
         local: Option<SocketAddr>,
     ) -> Result<Box<str>, ProxyError> {
-        // Before its host is looked at, which is another's: who asks for a tunnel should learn that there is none.
         if *request.method() == Method::CONNECT {
             return Err(ProxyError::TunnelWanted);
         }
-        let host = self.callers.check(request, local)?;
         if *request.method() == Method::TRACE {
             return Err(ProxyError::BadMethod);
         }
-        Ok(host)
+        self.callers.check(request, local)
     }
 }
 

@@ -168,6 +168,31 @@ async fn an_upstream_that_reads_no_further_is_a_504() {
     reply.expect_problem(504, "upstream-timeout");
 }
 
+/// Nor does it hold the upload when it has answered already.
+#[tokio::test]
+async fn an_upstream_that_answers_and_reads_no_further_lets_the_caller_go() {
+    let upstream = Raw::start(|mut peer| async move {
+        peer.read_head().await;
+        peer.write("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+            .await;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let stage = Stage::set()
+        .upstream_at(upstream.url())
+        .top("[limits]\nbody_idle = \"300ms\"")
+        .route("timeouts = { idle = \"300ms\" }")
+        .start()
+        .await;
+    let mut wire = stage.wire().await;
+    wire.write("POST /api/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000\r\n\r\n")
+        .await;
+    wire.write([0; 1 << 16]).await;
+    assert!(wire.read_head().await.starts_with("HTTP/1.1 200 "));
+    let upload = async { while wire.stream.write_all(&[0; 1 << 16]).await.is_ok() {} };
+    within(upload).await;
+}
+
 #[tokio::test]
 async fn a_caller_that_does_not_read_its_answer_is_given_up() {
     let stage = Stage::with_route("timeouts = { idle = \"300ms\" }").await;

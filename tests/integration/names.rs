@@ -14,7 +14,7 @@ use crate::stage::{Client, Directory, Process, Stage, within};
 
 #[tokio::test]
 async fn steady_traffic_moves_to_a_names_new_address_and_no_request_fails() {
-    let (old, new) = a_pair().await;
+    let (old, new) = a_pair(1).await;
     let names = Names::new(&[old.ip()]);
     let process = names.start(old.port(), "connection_age = \"500ms\"").await;
     let mut client = Client::connect(process.address).await;
@@ -44,7 +44,7 @@ async fn steady_traffic_moves_to_a_names_new_address_and_no_request_fails() {
 
 #[tokio::test]
 async fn an_address_that_is_gone_costs_no_request_once_the_name_leads_elsewhere() {
-    let (old, new) = a_pair().await;
+    let (old, new) = a_pair(2).await;
     let names = Names::new(&[old.ip()]);
     let process = names.start(old.port(), "").await;
     let mut clients = Vec::new();
@@ -64,7 +64,7 @@ async fn an_address_that_is_gone_costs_no_request_once_the_name_leads_elsewhere(
 
 #[tokio::test]
 async fn of_several_addresses_the_one_that_answers_is_enough() {
-    let (dead, alive) = a_pair().await;
+    let (dead, alive) = a_pair(3).await;
     let (port, gone) = (dead.port(), dead.ip());
     dead.die().await;
     let names = Names::new(&[gone, alive.ip()]);
@@ -78,7 +78,7 @@ async fn of_several_addresses_the_one_that_answers_is_enough() {
 
 #[tokio::test]
 async fn a_name_that_nobody_knows_is_a_502_until_somebody_does() {
-    let (upstream, _other) = a_pair().await;
+    let (upstream, _other) = a_pair(4).await;
     let names = Names::new(&[]);
     let process = names.start(upstream.port(), "").await;
     let mut client = Client::connect(process.address).await;
@@ -137,12 +137,13 @@ struct Upstream {
     serving: JoinHandle<()>,
 }
 
-/// Two on the same port of different addresses.
-async fn a_pair() -> (Upstream, Upstream) {
+/// Two on the same port of different addresses, in a network that no other test uses.
+async fn a_pair(network: u8) -> (Upstream, Upstream) {
+    let at = |host| Ipv4Addr::new(127, 7, network, host);
     loop {
-        let first = TcpListener::bind("127.0.0.2:0").await.unwrap();
+        let first = TcpListener::bind((at(1), 0)).await.unwrap();
         let port = first.local_addr().unwrap().port();
-        if let Ok(second) = TcpListener::bind(("127.0.0.3", port)).await {
+        if let Ok(second) = TcpListener::bind((at(2), port)).await {
             return (Upstream::serve(first), Upstream::serve(second));
         }
     }
