@@ -29,9 +29,9 @@ async fn a_thousand_callers_of_a_process_with_128_descriptors_are_served_or_told
         .into_iter()
         .map(Result::unwrap)
         .collect();
-    let busy = cpu_ticks(&process);
+    let busy = process.cpu_ticks();
     sleep(Duration::from_secs(1)).await;
-    let busy = cpu_ticks(&process) - busy;
+    let busy = process.cpu_ticks() - busy;
     assert!(
         busy < 30,
         "{busy} ticks of 100 for callers that say nothing"
@@ -88,9 +88,9 @@ async fn whoever_has_to_wait_for_a_descriptor_is_served_when_there_is_one() {
     let reply = first.get("/other/").await;
     reply.expect_problem(502, "upstream-unreachable");
     first.get("/api/").await.expect_ok();
-    let busy = cpu_ticks(&process);
+    let busy = process.cpu_ticks();
     sleep(Duration::from_secs(1)).await;
-    let busy = cpu_ticks(&process) - busy;
+    let busy = process.cpu_ticks() - busy;
     assert!(busy < 30, "{busy} ticks of 100 while nothing can be done");
     assert!(process.child.try_wait().unwrap().is_none());
 
@@ -118,15 +118,4 @@ fn limit_descriptors(process: &Process) -> usize {
         .arg(format!("--nofile={limit}"));
     assert!(prlimit.status().unwrap().success());
     limit - open.len()
-}
-
-/// What the process has used of a core, in hundredths of a second (proc(5)).
-fn cpu_ticks(process: &Process) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", process.child.id())).unwrap();
-    let (_, fields) = stat.rsplit_once(") ").unwrap();
-    let fields: Vec<&str> = fields.split(' ').collect();
-    fields[11..13]
-        .iter()
-        .map(|ticks| ticks.parse::<u64>().unwrap())
-        .sum()
 }

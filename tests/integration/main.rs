@@ -27,6 +27,7 @@ mod fence;
 mod forward_proxy;
 mod four_systems;
 mod greedy;
+mod half_closed;
 mod hand_out;
 mod hostile;
 mod layers;

@@ -127,6 +127,14 @@ impl Process {
         );
     }
 
+    /// What it has used of a core so far, in hundredths of a second (proc(5)).
+    pub(crate) fn cpu_ticks(&self) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let (_, fields) = stat.rsplit_once(") ").unwrap();
+        let mut fields = fields.split(' ').skip(11).map(|ticks| ticks.parse::<u64>());
+        fields.next().unwrap().unwrap() + fields.next().unwrap().unwrap()
+    }
+
     /// Waits for a line of its log.
     pub(crate) async fn line(&mut self, part: &str) -> String {
         find(&mut self.lines, part).await
