@@ -187,9 +187,10 @@ async fn an_upstream_that_answers_and_reads_no_further_lets_the_caller_go() {
     let mut wire = stage.wire().await;
     wire.write("POST /api/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000\r\n\r\n")
         .await;
-    wire.write([0; 1 << 16]).await;
+    let piece = vec![0; 1 << 16];
+    wire.write(&piece).await;
     assert!(wire.read_head().await.starts_with("HTTP/1.1 200 "));
-    let upload = async { while wire.stream.write_all(&[0; 1 << 16]).await.is_ok() {} };
+    let upload = async { while wire.stream.write_all(&piece).await.is_ok() {} };
     within(upload).await;
 }
 
@@ -239,9 +240,10 @@ async fn a_caller_that_still_sends_when_it_is_refused_reads_why() {
         "POST /api/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
     )
     .await;
+    let long = vec![b'x'; 64 << 10];
     for _ in 0..8 {
         // It may be over before all has been said.
-        wire.stream.write_all(&[b'x'; 64 << 10]).await.ok();
+        wire.stream.write_all(&long).await.ok();
     }
     expect_refusal(&wire.read_to_end().await, 400, "bad-request");
 }
