@@ -34,7 +34,7 @@ fn sections() -> BTreeSet<String> {
 fn every_problem_type_has_its_section_and_every_section_is_a_type() {
     let types = types();
     assert!(types.contains("no-route") && types.contains("overloaded"));
-    assert_eq!(types.len(), 11, "{types:?}");
+    assert_eq!(types.len(), 12, "{types:?}");
     assert_eq!(sections(), types);
 }
 
