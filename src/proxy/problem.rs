@@ -414,7 +414,7 @@ pub fn refusal_bytes(status: StatusCode) -> Vec<u8> {
         ),
         _ => (
             unreadable(StatusCode::BAD_REQUEST),
-            "this is not the head of a request; speak HTTP/1.1, without TLS",
+            "this is not the head of a request; send one as RFC 9112 has it, and without TLS",
         ),
     };
     bytes(&problem, detail, "")
