@@ -9,7 +9,6 @@ pub mod check;
 pub mod demo;
 pub mod explain;
 mod loaded;
-pub mod log;
 mod privacy;
 pub mod run;
 mod sheet;

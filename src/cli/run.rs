@@ -1,7 +1,6 @@
 //! `pillion run`: puts everything together, and takes it apart again.
 
 use std::collections::HashMap;
-use std::hash::RandomState;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -16,19 +15,21 @@ use tokio::runtime::{Builder, Handle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
-use super::{check, log};
+use super::check;
 use crate::admin::Admin;
 use crate::admin::status::Identity;
-use crate::clock::Moment;
-use crate::config::compile::Surroundings;
+use crate::config::compile::{self, Surroundings};
 use crate::config::file::ListenFile;
 use crate::config::reload::{self, ConfigFile, LoadError};
+use crate::log;
 use crate::metrics::Metrics;
+use crate::metrics::spans::Spans;
 use crate::net::listen::Listener;
 use crate::net::unix::UnixDoor;
 use crate::net::workers::{self, Workers};
+use crate::otlp::Exporter;
 use crate::provider::secret::Secrets;
 use crate::proxy::serve::work;
 use crate::proxy::{Proxy, problem};
@@ -67,6 +68,7 @@ pub struct Running {
     drain_timeout: Duration,
     accepting: JoinSet<()>,
     helping: JoinSet<()>,
+    exporting: JoinSet<()>,
     stop: watch::Sender<bool>,
     workers: Vec<JoinHandle<()>>,
 }
@@ -160,23 +162,20 @@ fn on(kind: SignalKind) -> Result<Signal, StartError> {
 ///
 /// When the configuration, an address or the machine does not allow it.
 pub fn start(path: &Path, overlay: Overlay, logging: bool) -> Result<Running, StartError> {
-    let (file, report, text) = reload::read(path)?;
+    let (file, mut report, text) = reload::read(path)?;
     if logging {
-        log::init(&file.log);
+        log::init(file.log.level, file.log.format);
         if !report.is_empty() {
             tracing::warn!("{}", report.to_plain());
         }
     }
     seed_randomness();
-    // The soft limit is often 1,024, which 500 connections use up.
-    if let Err(error) = raise_file_limit() {
-        tracing::warn!(%error, "cannot raise the limit of open files");
-    }
     let count = file
         .listen
         .workers
         .as_ref()
         .map_or_else(workers::default_count, |count| count.get());
+    let connections = affordable(file.limits.connections, count);
     let metrics = Metrics::new(count)?;
     let surroundings = Surroundings {
         metrics: metrics.clone(),
@@ -185,6 +184,21 @@ pub fn start(path: &Path, overlay: Overlay, logging: bool) -> Result<Running, St
         resolve: overlay.resolve.into_iter().collect::<HashMap<_, _>>(),
         trust: overlay.trust,
     };
+    let collector = compile::collector(&file, &mut report, &surroundings);
+    let tracing = file
+        .trace
+        .as_ref()
+        .zip(collector)
+        .map(|(trace, collector)| {
+            let (spans, waiting) = Spans::new(trace.sample);
+            metrics.trace_to(spans);
+            let exporter = Exporter {
+                collector,
+                service: trace.service.clone(),
+                metrics: metrics.clone(),
+            };
+            (exporter, waiting)
+        });
     let (config, plan) =
         ConfigFile::first(PathBuf::from(path), (&file, report, text), surroundings)?;
     let config = Arc::new(config);
@@ -193,6 +207,10 @@ pub fn start(path: &Path, overlay: Overlay, logging: bool) -> Result<Running, St
     let admin_listener = bind(file.admin.address.value, overlay.free_ports)?;
     let proxy = Arc::new(Proxy::new(plan, &metrics, file.limits.replay_budget_bytes));
     let (stop, stopped) = watch::channel(false);
+    let mut exporting = JoinSet::new();
+    if let Some((exporter, waiting)) = tracing {
+        exporting.spawn(exporter.run(waiting, stopped.clone()));
+    }
     let (workers, threads) = {
         let proxy = Arc::clone(&proxy);
         Workers::start(count, move |number, mail| {
@@ -212,16 +230,12 @@ pub fn start(path: &Path, overlay: Overlay, logging: bool) -> Result<Running, St
         proxy: Arc::clone(&proxy),
         metrics: metrics.clone(),
         config: Arc::clone(&config),
-        identity: Identity {
-            started_at: Moment::now(),
-            listening: addresses.clone(),
-            subject_key: RandomState::new(),
-        },
+        identity: Identity::new(addresses.clone(), &metrics),
         quit: Arc::clone(&quit),
     });
     let mut accepting = JoinSet::new();
     for listener in listeners {
-        let (workers, limit) = (workers.clone(), file.limits.connections);
+        let (workers, limit) = (workers.clone(), connections);
         accepting.spawn(async move {
             listener
                 .deal(&workers, limit, &problem::overload_bytes())
@@ -230,13 +244,14 @@ pub fn start(path: &Path, overlay: Overlay, logging: bool) -> Result<Running, St
     }
     let sockets = doors.iter().map(|door| door.path().to_owned()).collect();
     for door in doors {
-        let (workers, limit) = (workers.clone(), file.limits.connections);
+        let (workers, limit) = (workers.clone(), connections);
         accepting.spawn(async move {
             door.deal(&workers, limit, &problem::overload_bytes()).await;
         });
     }
     let mut helping = JoinSet::new();
-    helping.spawn(admin.serve(admin_listener));
+    helping.spawn(Arc::clone(&admin).serve(admin_listener));
+    helping.spawn(async move { admin.identity.recent.follow().await });
     helping.spawn({
         let (config, proxy) = (Arc::clone(&config), Arc::clone(&proxy));
         async move { config.follow(&proxy).await }
@@ -253,6 +268,7 @@ pub fn start(path: &Path, overlay: Overlay, logging: bool) -> Result<Running, St
         drain_timeout: file.listen.drain_timeout,
         accepting,
         helping,
+        exporting,
         stop,
         workers: threads,
     })
@@ -274,6 +290,8 @@ impl Running {
         while self.workers.iter().any(|worker| !worker.is_finished()) && Instant::now() < deadline {
             sleep(DRAIN_POLL).await;
         }
+        // The last spans: a collector that does not take them at once does not keep us.
+        timeout(FLUSH_TIME, self.exporting.join_next()).await.ok();
         self.helping.shutdown().await;
     }
 }
@@ -307,9 +325,10 @@ fn listen(listen: &ListenFile, free_ports: bool) -> Result<Vec<Listener>, StartE
 
 fn open_doors(listen: &ListenFile) -> Result<Vec<UnixDoor>, StartError> {
     let paths = listen.sockets.iter().map(|path| &path.value);
+    let peers: Vec<u32> = listen.peer_uids.iter().map(|uid| uid.value).collect();
     paths
         .map(|path| {
-            UnixDoor::bind(path).map_err(|source| StartError::Socket {
+            UnixDoor::bind(path, peers.clone()).map_err(|source| StartError::Socket {
                 path: path.clone(),
                 source,
             })
@@ -326,10 +345,31 @@ fn bind(address: SocketAddr, free_port: bool) -> Result<Listener, StartError> {
     Listener::bind(address).map_err(|source| StartError::Listen { address, source })
 }
 
-// As many as the administrator lets us have.
-fn raise_file_limit() -> nix::Result<()> {
+/// How many of `connections` there can be at once: each may need a descriptor for its upstream, too.
+fn affordable(connections: usize, workers: usize) -> usize {
+    let descriptors = match raise_file_limit() {
+        Ok(descriptors) => descriptors,
+        Err(error) => {
+            tracing::warn!(%error, "cannot raise the limit of open files");
+            return connections;
+        }
+    };
+    let own = OWN_DESCRIPTORS + workers * DESCRIPTORS_PER_WORKER;
+    let affordable = (descriptors.saturating_sub(own) / 2).max(1);
+    if affordable < connections {
+        tracing::warn!(
+            descriptors,
+            "the limit of open files allows {affordable} connections at once"
+        );
+    }
+    affordable.min(connections)
+}
+
+// As many as the administrator lets us have; the soft limit is often 1,024, which 500 connections use up.
+fn raise_file_limit() -> nix::Result<usize> {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, most, most)
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    Ok(usize::try_from(most).unwrap_or(usize::MAX))
 }
 
 // aws-lc gathers entropy at its first use, for 35 to 60 ms: better now and elsewhere than in the first request.
@@ -337,4 +377,10 @@ fn seed_randomness() {
     std::thread::spawn(|| aws_lc_rs::rand::fill(&mut [0; 1]).ok());
 }
 
+/// Time for the spans that are left at the end.
+const FLUSH_TIME: Duration = Duration::from_secs(1);
+/// Listeners, probes, token fetches, the files that are read.
+const OWN_DESCRIPTORS: usize = 24;
+/// What a runtime is made of.
+const DESCRIPTORS_PER_WORKER: usize = 4;
 const DRAIN_POLL: Duration = Duration::from_millis(5);

@@ -2,16 +2,16 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::Method;
 use pillion::fake::Received;
 use serde_json::{Value, json};
 
-use crate::stage::{Client, Directory, Process, Stage};
+use crate::stage::{Client, Directory, Process, Stage, full, request};
 
 #[tokio::test]
 async fn a_token_that_died_while_the_machine_slept_is_not_sent() {
@@ -63,7 +63,9 @@ async fn a_wall_clock_that_jumps_by_a_day_or_ten_years_costs_no_request_and_one_
             client.get("/api/").await.expect_ok();
         }
         assert_eq!(stage.identity_provider.fetches(), 2 + jumps, "{days} days");
-        let status = admin.get("/status").await.expect_ok().json();
+        let page = request(Method::GET, "/status").header("accept", "application/json");
+        let status = admin.send(page.body(full("")).unwrap()).await;
+        let status = status.expect_ok().json();
         let token = &status["providers"][0]["tokens"][0];
         let left = token["expires_in_seconds"].as_f64().unwrap();
         assert!((3500.0..3601.0).contains(&left), "{days} days: {token}");
@@ -99,11 +101,7 @@ impl Clocks {
     fn new() -> Self {
         let directory = Directory::new();
         let path = directory.write("clocks", &"\0".repeat(16));
-        let library = directory.path().join("clocks.so");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/clocks.c");
-        let mut compiler = Command::new("cc");
-        compiler.args(["-shared", "-fPIC", "-o"]).arg(&library);
-        assert!(compiler.arg(source).status().unwrap().success());
+        let library = directory.preload("clocks.c");
         Self {
             off: File::options().write(true).open(&path).unwrap(),
             path,
