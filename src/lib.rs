@@ -41,7 +41,7 @@
 //! Each uses only what is to the right of it:
 //!
 //! ```text
-//! main -> cli -> admin, fake, config -> proxy -> token -> provider -> net, metrics, clock
+//! main -> cli -> admin, fake, kubernetes, config -> proxy -> token -> provider -> net, metrics, clock
 //! ```
 //!
 //! | module | what it is about |
@@ -49,6 +49,7 @@
 //! | [`cli`] | one file per command, the only place that prints; [`cli::run`] puts everything together |
 //! | [`admin`] | the second listener: probes, metrics, status |
 //! | [`fake`] | stand-ins of real systems, for the demo and the tests; uses nothing of the rest |
+//! | [`kubernetes`] | the sidecar in a pod: [one definition](kubernetes::sidecar), put there by a webhook or into a file |
 //! | [`config`] | from what the user wrote to what the program runs on, and every mistake in between |
 //! | [`proxy`] | the request |
 //! | [`token`] | the token: its [life](token::life), its [cache](token::cache), its [failures](token::backoff), and [how often a provider is asked](token::pace) |
@@ -76,6 +77,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod fake;
+pub mod kubernetes;
 pub mod metrics;
 pub mod net;
 pub mod provider;

@@ -1,6 +1,7 @@
 //! The only folder that opens or accepts connections.
 
 mod alarm;
+pub mod ask;
 pub mod connect;
 pub mod inbound;
 pub mod listen;
@@ -8,6 +9,7 @@ pub mod pool;
 mod resolver;
 pub mod socket;
 pub mod tls;
+pub mod tls_listen;
 pub mod tunnel;
 pub mod unix;
 pub mod workers;

@@ -5,11 +5,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Which folder may use which. Left out: nobody.
-const LAYERS: [(&str, &[&str]); 10] = [
+const LAYERS: [(&str, &[&str]); 11] = [
     (
         "cli",
         &[
-            "admin", "clock", "config", "fake", "metrics", "net", "provider", "proxy", "token",
+            "admin",
+            "clock",
+            "config",
+            "fake",
+            "kubernetes",
+            "metrics",
+            "net",
+            "provider",
+            "proxy",
+            "token",
         ],
     ),
     (
@@ -18,6 +27,7 @@ const LAYERS: [(&str, &[&str]); 10] = [
             "clock", "config", "metrics", "net", "provider", "proxy", "token",
         ],
     ),
+    ("kubernetes", &["config", "net"]),
     ("config", &["metrics", "net", "provider", "proxy", "token"]),
     ("proxy", &["clock", "metrics", "net", "provider", "token"]),
     ("token", &["clock", "metrics", "provider"]),
