@@ -5,7 +5,7 @@ pub mod status;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
@@ -26,6 +26,7 @@ use crate::net::listen::Listener;
 use crate::provider::Subject;
 use crate::proxy::Proxy;
 use crate::proxy::caller::CallerRules;
+use crate::token::Tokens;
 
 /// What the admin listener shows and can be asked to do.
 #[derive(Debug)]
@@ -117,7 +118,7 @@ impl Admin {
         let waiting: Vec<&str> = plan
             .providers
             .iter()
-            .filter(|tokens| tokens.provider().policy.warm && !tokens.has_had_token())
+            .filter(|tokens| is_awaited(tokens))
             .map(|tokens| &*tokens.provider().name)
             .collect();
         if waiting.is_empty() {
@@ -132,7 +133,12 @@ impl Admin {
     }
 
     fn render_metrics(&self) -> Answer {
-        crate::token::status::observe(&self.proxy.plan().providers, Moment::now());
+        let providers = &self.proxy.plan().providers;
+        crate::token::status::observe(providers, Moment::now());
+        let is_ready = !providers.iter().any(|tokens| is_awaited(tokens));
+        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        self.metrics
+            .observe(is_ready, since_epoch.unwrap_or_default());
         let mut answer = text(StatusCode::OK, self.metrics.render());
         let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
         answer.headers_mut().insert(CONTENT_TYPE, kind);
@@ -174,6 +180,11 @@ impl Admin {
         }
         text(StatusCode::OK, "renewed\n")
     }
+}
+
+/// Whether nothing is ready before this provider's first token.
+fn is_awaited(tokens: &Tokens) -> bool {
+    tokens.provider().policy.warm && !tokens.has_had_token()
 }
 
 fn renewal(path: &str) -> Option<&str> {
