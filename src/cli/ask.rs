@@ -18,9 +18,7 @@ pub fn wait(admin: SocketAddr, limit: Duration) -> ExitCode {
     block_on(async {
         let deadline = Instant::now() + limit;
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let asked = ask(admin, Method::GET, "/readyz", left.min(PATIENCE)).await;
-            let told = match asked {
+            let told = match ask(admin, Method::GET, "/readyz", PATIENCE).await {
                 Ok((StatusCode::OK, _)) => return Ok("ready".to_owned()),
                 Ok((_, told)) => told,
                 Err(error) => error.to_string(),

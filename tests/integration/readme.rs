@@ -133,8 +133,13 @@ async fn a_fetch_is_told_as_its_console_block_shows() {
     }
 }
 
-const COMMANDS: [&str; 7] = [
+const COMMANDS: [&str; 12] = [
     "run",
+    "wait",
+    "healthcheck",
+    "shutdown",
+    "inject",
+    "webhook",
     "check",
     "explain",
     "token",

@@ -50,6 +50,20 @@ impl Process {
         config: &str,
         listen: &str,
     ) -> Self {
+        Self::spawn(&[], environment, config, listen).await
+    }
+
+    /// With the stage's configuration, and these arguments.
+    pub(crate) async fn start_as(arguments: &[&str], stage: &Stage) -> Self {
+        Self::spawn(arguments, &[], &stage.config, "").await
+    }
+
+    async fn spawn(
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+        config: &str,
+        listen: &str,
+    ) -> Self {
         let directory = Directory::new();
         let config = format!(
             "[admin]\naddress = \"127.0.0.1:0\"\n[listen]\naddress = \"127.0.0.1:0\"\n{listen}\n{config}"
@@ -57,6 +71,7 @@ impl Process {
         let path = directory.write("proxy.toml", &config);
         let mut child = pillion()
             .envs(environment.iter().copied())
+            .args(arguments)
             .arg("--config")
             .arg(path)
             .stderr(Stdio::piped())
