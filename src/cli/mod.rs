@@ -12,6 +12,7 @@ pub mod explain;
 pub mod inject;
 mod loaded;
 pub mod log;
+mod privacy;
 pub mod run;
 mod sheet;
 mod sidecar;
@@ -354,6 +355,10 @@ Exit codes:
 /// Runs the command that the arguments name.
 #[must_use]
 pub fn main() -> ExitCode {
+    privacy::hush_panics();
+    if let Err(error) = privacy::close_memory() {
+        eprintln!("pillion: the memory of this process is open to its user: {error}");
+    }
     let arguments = Arguments::parse();
     let path = arguments.config.config.clone().unwrap_or_else(default_path);
     let serve = Command::Run {

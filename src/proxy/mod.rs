@@ -199,7 +199,7 @@ impl Proxy {
         };
         let inputs = Inputs::read(&route, &parts)?;
         let query = inputs::forwarded_query(&route, target.query);
-        let outbound_target = onward.upstream.target(rest, query.as_deref())?;
+        let outbound_target = onward.upstream.target(rest, query.as_deref());
         let stripped = onward.attach.strip(headers, &route.inputs)?;
         record.conflict = stripped.conflict;
 
@@ -215,7 +215,6 @@ impl Proxy {
         );
         let sending = Sending {
             pool: worker.pool(),
-            interim: worker.interim(),
             inbound: (version != Version::HTTP_10).then_some(inbound),
             upstream: &onward.upstream,
             method: &method,
@@ -277,11 +276,10 @@ impl Plan {
         request: &Request<B>,
         local: Option<SocketAddr>,
     ) -> Result<Box<str>, ProxyError> {
-        let host = self.callers.check(request, local)?;
         if matches!(*request.method(), Method::TRACE | Method::CONNECT) {
             return Err(ProxyError::BadMethod);
         }
-        Ok(host)
+        self.callers.check(request, local)
     }
 }
 

@@ -119,7 +119,7 @@ fn the_configuration_file_says_where_to_ask() {
 async fn the_admin_port_is_on_every_address_and_acts_for_this_machine_only() {
     let stage = Stage::new().await;
     let mut process =
-        Process::start_as(&["run", "--admin-port=0", "--drain-delay=0s"], &stage).await;
+        Process::start_saying(&["run", "--admin-port=0", "--drain-delay=0s"], &stage).await;
     assert!(process.admin.ip().is_unspecified());
     let port = process.admin.port();
     // A machine without a way out has no address besides loopback. No packet is sent.
