@@ -256,6 +256,14 @@ fn all_match(shown: &[&str], told: &[&str]) -> bool {
             (0..=told.len()).any(|skipped| all_match(rest, &told[skipped..]))
         }
         ([first, shown @ ..], [line, told @ ..]) => {
+            // What is left out at the beginning may be longer than the space for it.
+            let is_indented = first.trim_start().starts_with("...");
+            let line = if is_indented { line.trim_start() } else { line };
+            let first = if is_indented {
+                first.trim_start()
+            } else {
+                first
+            };
             line_matches(first, line) && all_match(shown, told)
         }
         _ => false,
