@@ -169,27 +169,19 @@ impl<'a> Source<'a> {
         let (mut key, mut parent) = (None, document);
         for step in steps {
             (key, parent) = child(parent, step)?;
+            // What is merged into a mapping is not seen here, and a key of its own would take it away.
+            if child(parent, "<<").is_some() {
+                return None;
+            }
         }
         if let Some((Some(key), null)) = child(parent, last).filter(|_| parent.data.is_mapping()) {
             return self.in_place_of(key, null, &add.value);
         }
         let start = self.byte(parent.span.start.index())?;
-        let is_list = parent.data.is_sequence();
         if self.text.get(start..)?.starts_with(['{', '[']) {
-            let value = &add.value;
-            let written = if is_list {
-                value.to_string()
-            } else {
-                format!("{}: {value}", Value::from(last))
-            };
-            let comma = if children(parent) == 0 { "" } else { ", " };
-            return Some(Edit {
-                from: start + 1,
-                to: start + 1,
-                text: format!("{written}{comma}"),
-            });
+            return Some(in_flow(parent, start + 1, last, &add.value));
         }
-        let (value, indent) = if is_list {
+        let (value, indent) = if parent.data.is_sequence() {
             let first = self.byte(parent.data.as_sequence()?.first()?.span.start.index())?;
             let dash = self.text.get(..first)?.trim_end().strip_suffix('-')?;
             (Value::from(vec![add.value.clone()]), column(dash))
@@ -237,6 +229,21 @@ impl<'a> Source<'a> {
             to,
             text: format!("{space}{value}"),
         })
+    }
+}
+
+/// Behind the opening bracket of a list or a mapping that is written as in JSON.
+fn in_flow(parent: &MarkedYaml<'_>, at: usize, key: &str, value: &Value) -> Edit {
+    let key = if parent.data.is_sequence() {
+        String::new()
+    } else {
+        format!("{}: ", Value::from(key))
+    };
+    let comma = if children(parent) == 0 { "" } else { ", " };
+    Edit {
+        from: at,
+        to: at,
+        text: format!("{key}{value}{comma}"),
     }
 }
 
@@ -369,9 +376,20 @@ mod tests {
 
     #[test]
     fn what_stands_in_two_places_is_not_added_to() {
-        let text = "x: &x\n  - 1\na:\n  b: *x\n";
-        let error = added(text, "/a/b/0").unwrap_err();
-        assert!(error.to_string().contains("write it out"), "{error}");
+        for text in [
+            "x: &x\n  - 1\na:\n  b: *x\n",
+            "x: *x\na:\n  b: &x\n  - 1\n",
+            "x: &x\n  b: [1]\na:\n  <<: *x\n  b: [2]\n",
+        ] {
+            let Err(error) = values(text).and_then(|_| added(text, "/a/b/0")) else {
+                panic!("{text}");
+            };
+            let told = error.to_string();
+            assert!(
+                told.contains("write it out") || told.contains("anchor"),
+                "{told}"
+            );
+        }
     }
 
     #[test]

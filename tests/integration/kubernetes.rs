@@ -1,4 +1,6 @@
 //! pillion gets into pods: by `pillion inject`, and by the webhook over TLS.
+//!
+//! `UPDATE_GOLDEN=1 cargo test` writes `golden/kubernetes/*.injected.yaml` anew; `tests/kubernetes` compares the chart with them.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::SocketAddr;
@@ -53,6 +55,10 @@ fn text(bytes: Vec<u8>) -> String {
 }
 
 #[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how a person asks for new golden files"
+)]
 fn every_manifest_is_injected_as_its_golden_file_shows() {
     for pod in PODS {
         let output = inject(&read(&format!("{pod}.pod.yaml")), &[]);
@@ -151,7 +157,7 @@ fn certify(directory: &Directory) -> CertificateDer<'static> {
 }
 
 impl Webhook {
-    async fn start() -> Self {
+    fn start() -> Self {
         let directory = Directory::new();
         let root = certify(&directory);
         let path = |name| directory.path().join(name);
@@ -218,7 +224,7 @@ fn patched(mut pod: Value, response: &Value) -> Value {
 
 #[tokio::test]
 async fn the_webhook_makes_the_same_pod_as_inject() {
-    let webhook = Webhook::start().await;
+    let webhook = Webhook::start();
     for pod in ["default", "annotated", "container"] {
         let one = |name: &str| {
             yaml::values(&read(&format!("{pod}.{name}.yaml")))
@@ -235,7 +241,7 @@ async fn the_webhook_makes_the_same_pod_as_inject() {
 
 #[tokio::test]
 async fn a_pod_that_did_not_ask_for_it_stays_as_it_is() {
-    let webhook = Webhook::start().await;
+    let webhook = Webhook::start();
     for labels in [
         json!({}),
         json!({ "pillion.dev/inject": "false" }),
@@ -249,7 +255,7 @@ async fn a_pod_that_did_not_ask_for_it_stays_as_it_is() {
 
 #[tokio::test]
 async fn a_pod_whose_annotations_make_no_sense_is_refused_with_what_to_write() {
-    let webhook = Webhook::start().await;
+    let webhook = Webhook::start();
     let mut pod = yaml::values(&read("default.pod.yaml")).unwrap().remove(0);
     pod["metadata"]["annotations"] = json!({ "pillion.dev/mode": "native" });
     let response = webhook.review(&pod).await;
@@ -260,7 +266,7 @@ async fn a_pod_whose_annotations_make_no_sense_is_refused_with_what_to_write() {
 
 #[tokio::test]
 async fn what_is_no_review_is_told_what_it_lacks() {
-    let webhook = Webhook::start().await;
+    let webhook = Webhook::start();
     let old = r#"{"apiVersion":"admission.k8s.io/v1beta1","kind":"AdmissionReview","request":{"uid":"1"}}"#;
     let without = r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}"#;
     let huge = " ".repeat((8 << 20) + 1);
@@ -312,7 +318,7 @@ async fn what_is_no_review_is_told_what_it_lacks() {
 
 #[tokio::test]
 async fn a_certificate_that_rotates_is_served_and_a_broken_one_is_not() {
-    let mut webhook = Webhook::start().await;
+    let mut webhook = Webhook::start();
     let mut kept = webhook.client().await;
     // Another's key: half of a rotation.
     let other = Directory::new();
@@ -354,7 +360,7 @@ async fn without_a_good_certificate_it_does_not_start() {
 
 #[tokio::test]
 async fn asked_to_stop_it_finishes_what_is_under_way() {
-    let webhook = Webhook::start().await;
+    let webhook = Webhook::start();
     let mut client = webhook.client().await;
     client.get("/livez").await.expect_ok();
     webhook.stop.send(true).unwrap();
