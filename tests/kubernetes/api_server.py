@@ -28,7 +28,8 @@ RESOURCES = {
     "policy/v1": ["PodDisruptionBudget"],
     "networking.k8s.io/v1": ["NetworkPolicy"],
     "admissionregistration.k8s.io/v1": [
-        "MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding", "MutatingWebhookConfiguration"],
+        "MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding", "MutatingWebhookConfiguration",
+        "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"],
     "cert-manager.io/v1": ["Certificate", "Issuer"],
     "monitoring.coreos.com/v1": ["PodMonitor", "PrometheusRule"],
 }

@@ -178,6 +178,21 @@ def the_four_ways_are_one(pillion, helms):
     return f"{len(cases())} cases, each by template, policy, webhook and inject"
 
 
+def a_mistake_is_told_by_policy_and_webhook_alike(pillion, helms):
+    [made] = [it for it in template(helms[0]) if it["kind"] == "ValidatingAdmissionPolicy"]
+    for case in cases():
+        assert not list(policy.objections(made, golden(case, "pod"))), case
+    assert not list(policy.objections(made, {"metadata": {}, "spec": {}}))
+    mistakes = {"pillion.dev/nonsense": "1", "pillion.dev/mode": "native", "pillion.dev/image-pull-policy": "Sometimes"}
+    for annotation, value in mistakes.items():
+        pod = golden("default", "pod")
+        pod["metadata"]["annotations"] = {annotation: value, "other.example/x": "1"}
+        [told] = policy.objections(made, pod)
+        by_inject = run(pillion, "inject", "-f", "-", code=1, input=yaml.safe_dump(pod))
+        assert told.removeprefix("pillion: ") in by_inject, (told, by_inject)
+    return f"{len(mistakes)} mistakes"
+
+
 def shop(helm, values):
     """The Deployment of an app team's chart that depends on this one."""
     with tempfile.TemporaryDirectory() as directory:
@@ -286,6 +301,7 @@ def the_page_knows_everything(pillion):
     for name in names:
         assert f"| `pillion.dev/{name}` |" in page, f"{name} has no row"
         assert f'"annotation" "{name}"' in (CHART / "templates/policy.yaml").read_text(), f"{name} is unknown to the policy"
+        assert f'"pillion.dev/{name}"' in (CHART / "templates/policy.yaml").read_text(), f"{name} would be refused"
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     version = run(pillion, "--version").split()[1]
     assert chart["appVersion"] == chart["version"] == version
@@ -300,6 +316,7 @@ def main(pillion, *helms):
         (the_page_knows_everything, [pillion]),
         (mistakes_are_told_with_advice, [helms]),
         (the_four_ways_are_one, [pillion, helms]),
+        (a_mistake_is_told_by_policy_and_webhook_alike, [pillion, helms]),
         (a_running_webhook_answers, [pillion]),
         (the_matrix_is_valid, [helms]),
     ]:

@@ -1,4 +1,4 @@
-"""Carries out a MutatingAdmissionPolicy on a pod, as an API server would, with a CEL of other people's."""
+"""Carries out admission policies on a pod, as an API server would, with a CEL of other people's."""
 
 import copy
 import re
@@ -85,17 +85,33 @@ def apply(document, patch):
     return document
 
 
-def mutate(policy, pod):
-    """The pod as the policy leaves it."""
+def activate(spec, pod):
+    """What the expressions of a policy see, or None if the policy is not about this pod."""
     activation = {"object": celpy.json_to_cel(pod)}
-    spec = policy["spec"]
-    conditions = [bool(evaluate(it["expression"], activation)) for it in spec["matchConditions"]]
-    if not all(conditions):
-        return pod
+    if not all(bool(evaluate(it["expression"], activation)) for it in spec["matchConditions"]):
+        return None
     variables = celtypes.MapType({})
     activation["variables"] = variables
     for variable in spec["variables"]:
         variables[celtypes.StringType(variable["name"])] = evaluate(variable["expression"], activation)
+    return activation
+
+
+def objections(policy, pod):
+    """What a ValidatingAdmissionPolicy says against the pod."""
+    spec = policy["spec"]
+    activation = activate(spec, pod)
+    for validation in spec["validations"] if activation else []:
+        if not evaluate(validation["expression"], activation):
+            yield str(evaluate(validation["messageExpression"], activation))
+
+
+def mutate(policy, pod):
+    """The pod as the policy leaves it."""
+    spec = policy["spec"]
+    activation = activate(spec, pod)
+    if activation is None:
+        return pod
     pod = copy.deepcopy(pod)
     for mutation in spec["mutations"]:
         patch = evaluate(mutation["jsonPatch"]["expression"], activation)
