@@ -20,6 +20,7 @@ import time
 import urllib.error
 import urllib.request
 
+import jsonschema
 import kubernetes_validate
 import yaml
 
@@ -236,6 +237,26 @@ def a_running_webhook_answers(pillion):
     return f"{len(cases())} reviews answered, each patch applied"
 
 
+def the_webhook_cannot_stop_the_cluster(helms):
+    for helm in helms:
+        manifests = template(helm, "--set", "injector=webhook,webhook.certManager.enabled=true", kube="1.33")
+        kinds = {it["kind"]: it for it in manifests}
+        [webhook] = kinds["MutatingWebhookConfiguration"]["webhooks"]
+        assert webhook["failurePolicy"] == "Fail" and webhook["sideEffects"] == "None"
+        assert webhook["objectSelector"] == {"matchLabels": {"pillion.dev/inject": "true"}}
+        [rule] = webhook["namespaceSelector"]["matchExpressions"]
+        assert rule["operator"] == "NotIn" and {"platform", "kube-system"} <= set(rule["values"])
+        deployment = kinds["Deployment"]["spec"]
+        assert deployment["replicas"] == 2
+        budget = kinds["PodDisruptionBudget"]["spec"]
+        assert budget["selector"] == deployment["selector"] and budget["maxUnavailable"] == 1
+        [port] = deployment["template"]["spec"]["containers"][0]["ports"]
+        [allowed] = kinds["NetworkPolicy"]["spec"]["ingress"][0]["ports"]
+        assert allowed["port"] == port["name"] == kinds["Service"]["spec"]["ports"][0]["targetPort"]
+        assert "pillion.platform.svc" in kinds["Certificate"]["spec"]["dnsNames"]
+    return "labelled pods only, other namespaces only, two replicas"
+
+
 def mistakes_are_told_with_advice(helms):
     guards = [
         (["--kube-version", "1.33"], "set injector=webhook"),
@@ -284,6 +305,7 @@ def the_readme_has_every_value(update=False):
     assert readme.read_text() == wanted, "helm/README.md is not of these values: tests/kubernetes/check.py --readme"
     schema = json.loads((CHART / "values.schema.json").read_text())
     assert schema["$schema"].endswith("/draft/2020-12/schema")
+    jsonschema.Draft202012Validator.check_schema(schema)
     return f"{values_table().count(chr(10)) - 2} values"
 
 
@@ -315,6 +337,7 @@ def main(pillion, *helms):
         (the_readme_has_every_value, []),
         (the_page_knows_everything, [pillion]),
         (mistakes_are_told_with_advice, [helms]),
+        (the_webhook_cannot_stop_the_cluster, [helms]),
         (the_four_ways_are_one, [pillion, helms]),
         (a_mistake_is_told_by_policy_and_webhook_alike, [pillion, helms]),
         (a_running_webhook_answers, [pillion]),
