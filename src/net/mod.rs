@@ -10,6 +10,7 @@ pub mod pool;
 mod resolver;
 pub mod socket;
 pub mod tls;
+pub mod tls_fault;
 pub mod tls_listen;
 pub mod tunnel;
 pub mod unix;
