@@ -42,7 +42,7 @@
 //! Each uses only what is to the right of it:
 //!
 //! ```text
-//! main -> cli -> admin, fake, config -> otlp, proxy -> token -> provider -> net, metrics -> clock, log
+//! main -> cli -> admin, fake, kubernetes, config -> otlp, proxy -> token -> provider -> net, metrics -> clock, log
 //! ```
 //!
 //! | module | what it is about |
@@ -50,6 +50,7 @@
 //! | [`cli`] | one file per command, the only place that prints; [`cli::run`] puts everything together |
 //! | [`admin`] | the second listener: probes, metrics, and the [status](admin::status) as a page, as JSON and as text |
 //! | [`fake`] | stand-ins of real systems, for the demo and the tests; uses nothing of the rest |
+//! | [`kubernetes`] | the sidecar in a pod: [one definition](kubernetes::sidecar), put there by a webhook or into a file |
 //! | [`config`] | from what the user wrote to what the program runs on, and every mistake in between |
 //! | [`proxy`] | the request |
 //! | [`token`] | the token: its [life](token::life), its [cache](token::cache), its [failures](token::backoff), and [how often a provider is asked](token::pace) |
@@ -79,6 +80,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod fake;
+pub mod kubernetes;
 pub mod log;
 pub mod metrics;
 pub mod net;

@@ -10,7 +10,7 @@ mod words;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{
@@ -40,6 +40,7 @@ use crate::provider::Subject;
 use crate::proxy::Proxy;
 use crate::proxy::caller::CallerRules;
 use crate::token::TokenError;
+use crate::token::Tokens;
 
 /// What the admin listener shows and can be asked to do.
 #[derive(Debug)]
@@ -139,7 +140,7 @@ impl Admin {
         let waiting: Vec<&str> = plan
             .providers
             .iter()
-            .filter(|tokens| tokens.provider().policy.warm && !tokens.has_had_token())
+            .filter(|tokens| is_awaited(tokens))
             .map(|tokens| &*tokens.provider().name)
             .collect();
         if waiting.is_empty() {
@@ -154,7 +155,12 @@ impl Admin {
     }
 
     fn render_metrics(&self) -> Answer {
-        crate::token::status::observe(&self.proxy.plan().providers, Moment::now());
+        let providers = &self.proxy.plan().providers;
+        crate::token::status::observe(providers, Moment::now());
+        let is_ready = !providers.iter().any(|tokens| is_awaited(tokens));
+        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        self.metrics
+            .observe(is_ready, since_epoch.unwrap_or_default());
         let mut answer = text(StatusCode::OK, self.metrics.render());
         let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
         answer.headers_mut().insert(CONTENT_TYPE, kind);
@@ -236,6 +242,11 @@ impl Renewal {
             (Wanted::Page | Wanted::Text, _) => text(status, words + "\n"),
         }
     }
+}
+
+/// Whether nothing is ready before this provider's first token.
+fn is_awaited(tokens: &Tokens) -> bool {
+    tokens.provider().policy.warm && !tokens.has_had_token()
 }
 
 fn renewal(path: &str) -> Option<&str> {

@@ -5,20 +5,28 @@
     reason = "data on stdout, the rest on stderr: this is where people are spoken to"
 )]
 
+pub mod ask;
 pub mod check;
 pub mod demo;
 pub mod explain;
+pub mod inject;
 mod loaded;
 mod privacy;
 pub mod run;
 mod sheet;
+mod sidecar;
 pub mod token;
+pub mod webhook;
 mod written;
 
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
+
+use crate::config::file::unit::parse_duration;
 
 /// A sidecar proxy that carries an application's API tokens.
 ///
@@ -47,7 +55,16 @@ enum Command {
     /// SIGTERM and SIGINT finish the requests under way and stop; a second one stops at once. SIGHUP reads the file
     /// again, which also happens whenever it changes: a bad one changes nothing.
     #[command(after_help = RUN_HELP)]
-    Run,
+    Run {
+        /// Serve the admin listener on all addresses of this machine, on this port, whatever the file says
+        ///
+        /// For kubelet's probes and Prometheus, which come to the pod's address. What acts is from this machine only.
+        #[arg(long, value_name = "PORT")]
+        admin_port: Option<u16>,
+        /// Go on accepting for this long when asked to stop, whatever the file says
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        drain_delay: Option<Duration>,
+    },
     /// Check the configuration without the network, and tell every mistake in it
     ///
     /// With --online also whether its providers give tokens: one is fetched of each that needs no input.
@@ -107,6 +124,73 @@ enum Command {
         #[arg(long)]
         once: bool,
     },
+    /// Wait until the pillion that runs here is ready
+    ///
+    /// That is: until every provider that is `warm` has given a token. For scripts, and for a container that is to start
+    /// after pillion.
+    #[command(after_help = WAIT_HELP)]
+    Wait {
+        #[command(flatten)]
+        admin: AdminArgument,
+        /// How long at the most
+        #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5m")]
+        timeout: Duration,
+    },
+    /// Ask the pillion that runs here whether it is alive; a probe that needs no shell
+    ///
+    /// Never a matter of a provider, unless --ready asks for the first tokens too.
+    #[command(after_help = HEALTHCHECK_HELP)]
+    Healthcheck {
+        #[command(flatten)]
+        admin: AdminArgument,
+        /// Whether it is ready: whether every provider that is `warm` has given a token
+        #[arg(long)]
+        ready: bool,
+        /// How long an answer may take
+        #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "2s")]
+        timeout: Duration,
+    },
+    /// Ask the pillion that runs here to stop, as SIGTERM does
+    #[command(after_help = SHUTDOWN_HELP)]
+    Shutdown {
+        #[command(flatten)]
+        admin: AdminArgument,
+        /// How long an answer may take
+        #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s")]
+        timeout: Duration,
+    },
+    /// Put pillion into the pods of Kubernetes manifests: YAML in, YAML out
+    ///
+    /// Of every Pod, Deployment, StatefulSet, DaemonSet, ReplicaSet, Job and CronJob. All else stays as it is written,
+    /// comments too; a pod that has pillion, or the label pillion.dev/inject with "false", is left alone.
+    #[command(after_help = INJECT_HELP)]
+    Inject {
+        /// A file of manifests; - is stdin
+        #[arg(short, long = "filename", value_name = "FILE", required = true)]
+        filenames: Vec<PathBuf>,
+        #[command(flatten)]
+        sidecar: sidecar::SidecarArguments,
+    },
+    /// Put pillion into the pods of a cluster: a mutating admission webhook
+    ///
+    /// Answers AdmissionReviews at /mutate over TLS. The certificate is read again when its files change.
+    #[command(after_help = WEBHOOK_HELP)]
+    Webhook {
+        /// Where to listen
+        #[arg(long, default_value = "[::]:8443")]
+        listen: SocketAddr,
+        /// The certificate and those above it, in PEM
+        #[arg(long, value_name = "FILE")]
+        cert: PathBuf,
+        /// Its key, in PEM
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// How long to go on accepting when asked to stop: the Service may not know yet
+        #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s")]
+        drain_delay: Duration,
+        #[command(flatten)]
+        sidecar: sidecar::SidecarArguments,
+    },
     /// Print what a shell needs to complete pillion's commands and options
     #[command(after_help = COMPLETIONS_HELP)]
     Completions {
@@ -118,6 +202,14 @@ enum Command {
     Man,
 }
 
+/// Where the commands that speak with a running pillion find it.
+#[derive(Debug, Args)]
+struct AdminArgument {
+    /// The admin listener [default: where the configuration file says, else 127.0.0.1:9901]
+    #[arg(long, value_name = "ADDRESS")]
+    admin: Option<SocketAddr>,
+}
+
 const EXAMPLES: &str = "\
 Examples:
   pillion                          serve as proxy.toml here says
@@ -125,7 +217,8 @@ Examples:
   pillion check                    every mistake in proxy.toml, at once
   pillion explain GET /stitch/x    what becomes of a request, without sending it
   pillion token stitch             fetch one token, step by step
-  pillion demo                     see it work, without an account anywhere";
+  pillion demo                     see it work, without an account anywhere
+  pillion inject -f deploy.yaml    put it into the pods of a manifest";
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -188,6 +281,56 @@ Exit codes:
   1  a mistake in the configuration, or a failure; with --once, a step that did not go as told
   2  wrong arguments, or a configuration file that cannot be read";
 
+const WAIT_HELP: &str = "\
+Examples:
+  pillion wait
+  pillion wait --timeout 30s && exec my-app
+
+Exit codes:
+  0  it is ready
+  1  it is not, after the time that it had
+  2  wrong arguments";
+
+const HEALTHCHECK_HELP: &str = "\
+Examples:
+  pillion healthcheck
+  pillion healthcheck --ready --admin 127.0.0.1:9901
+
+Exit codes:
+  0  it is well
+  1  it is not, or does not answer
+  2  wrong arguments";
+
+const SHUTDOWN_HELP: &str = "\
+Examples:
+  pillion shutdown
+  kubectl exec my-pod -c pillion -- /pillion shutdown
+
+Exit codes:
+  0  it stops
+  1  it cannot be asked
+  2  wrong arguments";
+
+const INJECT_HELP: &str = "\
+Examples:
+  pillion inject -f deploy.yaml
+  pillion inject -f deploy.yaml --secret stitch | kubectl apply -f -
+  kustomize build | pillion inject -f - > injected.yaml
+
+Exit codes:
+  0  printed
+  1  a manifest that cannot be read or added to
+  2  wrong arguments, or a file that cannot be read";
+
+const WEBHOOK_HELP: &str = "\
+Examples:
+  pillion webhook --cert /tls/tls.crt --key /tls/tls.key
+
+Exit codes:
+  0  asked to stop
+  1  an address that is taken, or a certificate that cannot be used
+  2  wrong arguments";
+
 const COMPLETIONS_HELP: &str = "\
 Examples:
   pillion completions bash > ~/.local/share/bash-completion/completions/pillion
@@ -217,8 +360,45 @@ pub fn main() -> ExitCode {
     }
     let arguments = Arguments::parse();
     let path = arguments.config.config.clone().unwrap_or_else(default_path);
-    match arguments.command.unwrap_or(Command::Run) {
-        Command::Run => run::main(&path),
+    let serve = Command::Run {
+        admin_port: None,
+        drain_delay: None,
+    };
+    match arguments.command.unwrap_or(serve) {
+        Command::Run {
+            admin_port,
+            drain_delay,
+        } => {
+            let overlay = run::Overlay {
+                admin_port,
+                drain_delay,
+                ..run::Overlay::default()
+            };
+            run::main(&path, overlay)
+        }
+        Command::Wait { admin, timeout } => ask::wait(admin.address(&path), timeout),
+        Command::Healthcheck {
+            admin,
+            ready,
+            timeout,
+        } => ask::healthcheck(admin.address(&path), ready, timeout),
+        Command::Shutdown { admin, timeout } => ask::shutdown(admin.address(&path), timeout),
+        Command::Inject { filenames, sidecar } => inject::main(&filenames, &sidecar.into()),
+        Command::Webhook {
+            listen: address,
+            cert,
+            key,
+            drain_delay,
+            sidecar,
+        } => {
+            let place = webhook::Place {
+                address,
+                cert,
+                key,
+                drain_delay,
+            };
+            webhook::main(&place, sidecar.into())
+        }
         Command::Check {
             file,
             online,
@@ -248,6 +428,16 @@ pub fn main() -> ExitCode {
         Command::Man => written::man(Arguments::command()),
         Command::Demo { once } => demo::main(&path, once),
     }
+}
+
+impl AdminArgument {
+    fn address(&self, config: &Path) -> SocketAddr {
+        self.admin.unwrap_or_else(|| ask::admin_of(config))
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, &'static str> {
+    parse_duration(text).ok_or("write a number and ms, s, m or h: 500ms, 10s, 1m30s")
 }
 
 #[expect(

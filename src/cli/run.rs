@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -45,6 +45,10 @@ pub struct Overlay {
     pub trust: Vec<CertificateDer<'static>>,
     /// Listens on free ports of 127.0.0.1, whatever the file says.
     pub free_ports: bool,
+    /// Serves the admin listener on all addresses of the machine, here, whatever the file says.
+    pub admin_port: Option<u16>,
+    /// Goes on accepting for this long when asked to stop, whatever the file says.
+    pub drain_delay: Option<Duration>,
 }
 
 /// A running proxy.
@@ -105,7 +109,7 @@ pub enum StartError {
 
 /// Serves until asked to stop.
 #[must_use]
-pub fn main(path: &Path) -> ExitCode {
+pub fn main(path: &Path, overlay: Overlay) -> ExitCode {
     // The control thread: accepting, fetching, admin, reload. Requests are served by the workers.
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -115,7 +119,7 @@ pub fn main(path: &Path) -> ExitCode {
         }
     };
     runtime.block_on(async {
-        match serve(path).await {
+        match serve(path, overlay).await {
             Ok(code) => code,
             Err(StartError::Config(error)) => check::fail(&error),
             Err(error) => {
@@ -129,11 +133,11 @@ pub fn main(path: &Path) -> ExitCode {
     })
 }
 
-async fn serve(path: &Path) -> Result<ExitCode, StartError> {
+async fn serve(path: &Path, overlay: Overlay) -> Result<ExitCode, StartError> {
     let mut terminate = on(SignalKind::terminate())?;
     let mut interrupt = on(SignalKind::interrupt())?;
     let mut hang_up = on(SignalKind::hangup())?;
-    let running = start(path, Overlay::default(), true)?;
+    let running = start(path, overlay, true)?;
     tracing::info!(listening = ?running.addresses, sockets = ?running.sockets, admin = %running.admin, "ready");
     loop {
         tokio::select! {
@@ -204,7 +208,10 @@ pub fn start(path: &Path, overlay: Overlay, logging: bool) -> Result<Running, St
     let config = Arc::new(config);
     let listeners = listen(&file.listen, overlay.free_ports)?;
     let doors = open_doors(&file.listen)?;
-    let admin_listener = bind(file.admin.address.value, overlay.free_ports)?;
+    let admin_listeners = match overlay.admin_port {
+        Some(port) => everywhere(port)?,
+        None => vec![bind(file.admin.address.value, overlay.free_ports)?],
+    };
     let proxy = Arc::new(Proxy::new(plan, &metrics, file.limits.replay_budget_bytes));
     let (stop, stopped) = watch::channel(false);
     let mut exporting = JoinSet::new();
@@ -224,7 +231,9 @@ pub fn start(path: &Path, overlay: Overlay, logging: bool) -> Result<Running, St
         }
     }
     let addresses: Vec<SocketAddr> = listeners.iter().map(Listener::address).collect();
-    let admin_address = admin_listener.address();
+    let admin_address = admin_listeners
+        .first()
+        .map_or(file.admin.address.value, Listener::address);
     let quit = Arc::new(Notify::new());
     let admin = Arc::new(Admin {
         proxy: Arc::clone(&proxy),
@@ -250,7 +259,9 @@ pub fn start(path: &Path, overlay: Overlay, logging: bool) -> Result<Running, St
         });
     }
     let mut helping = JoinSet::new();
-    helping.spawn(Arc::clone(&admin).serve(admin_listener));
+    for listener in admin_listeners {
+        helping.spawn(Arc::clone(&admin).serve(listener));
+    }
     helping.spawn(async move { admin.identity.recent.follow().await });
     helping.spawn({
         let (config, proxy) = (Arc::clone(&config), Arc::clone(&proxy));
@@ -264,7 +275,7 @@ pub fn start(path: &Path, overlay: Overlay, logging: bool) -> Result<Running, St
         metrics,
         config,
         quit,
-        drain_delay: file.listen.drain_delay,
+        drain_delay: overlay.drain_delay.unwrap_or(file.listen.drain_delay),
         drain_timeout: file.listen.drain_timeout,
         accepting,
         helping,
@@ -319,6 +330,17 @@ fn listen(listen: &ListenFile, free_ports: bool) -> Result<Vec<Listener>, StartE
             }
             Err(error) => return Err(error),
         }
+    }
+    Ok(listeners)
+}
+
+// A pod has an IPv4 address, an IPv6 address, or both.
+fn everywhere(port: u16) -> Result<Vec<Listener>, StartError> {
+    let mut listeners = vec![bind((Ipv4Addr::UNSPECIFIED, port).into(), false)?];
+    let port = listeners.first().map_or(port, |it| it.address().port());
+    match bind((Ipv6Addr::UNSPECIFIED, port).into(), false) {
+        Ok(listener) => listeners.push(listener),
+        Err(error) => tracing::info!(%error, "the admin listener is on IPv4 only"),
     }
     Ok(listeners)
 }

@@ -49,6 +49,8 @@ struct Families {
     events: Events,
     spans: OnceLock<Spans>,
     trace_spans: IntCounterVec,
+    ready: IntGauge,
+    time: Gauge,
 }
 
 impl Metrics {
@@ -160,6 +162,22 @@ impl Metrics {
                 "Spans on their way to the collector, by what became of them.",
                 &["outcome"],
             )?,
+            ready: {
+                let gauge = IntGauge::new(
+                    "pillion_ready",
+                    "1 once every provider that is `warm` has had a token, as /readyz says.",
+                )?;
+                registry.register(Box::new(gauge.clone()))?;
+                gauge
+            },
+            time: {
+                let gauge = Gauge::new(
+                    "pillion_time_seconds",
+                    "What this machine's clock says, to be compared with Prometheus' own.",
+                )?;
+                registry.register(Box::new(gauge.clone()))?;
+                gauge
+            },
             registry,
         };
         let build = int_gauges_of(
@@ -336,6 +354,12 @@ impl Metrics {
         let outcome = if ok { "ok" } else { "error" };
         self.0.config_reloads.with_label_values(&[outcome]).inc();
         self.0.config_last_reload_successful.set(i64::from(ok));
+    }
+
+    /// What is only known when somebody looks: whether pillion is ready, and how late it is.
+    pub fn observe(&self, ready: bool, since_epoch: Duration) {
+        self.0.ready.set(i64::from(ready));
+        self.0.time.set(since_epoch.as_secs_f64());
     }
 
     /// A request has begun (1) or ended (-1) on this worker.

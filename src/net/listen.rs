@@ -1,7 +1,7 @@
 //! Accepts connections, and deals them to the workers.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -24,6 +24,23 @@ impl Listener {
     ///
     /// When the address is in use, or not one of this machine.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
+        Self::bind_as(address, true)
+    }
+
+    /// The same, but `[::]` stands for all addresses of the machine, whether it has IPv6 or not.
+    ///
+    /// # Errors
+    ///
+    /// When the address is in use, or not one of this machine.
+    pub fn bind_all(address: SocketAddr) -> io::Result<Self> {
+        if address.ip() != Ipv6Addr::UNSPECIFIED {
+            return Self::bind(address);
+        }
+        Self::bind_as(address, false)
+            .or_else(|_| Self::bind((Ipv4Addr::UNSPECIFIED, address.port()).into()))
+    }
+
+    fn bind_as(address: SocketAddr, only_v6: bool) -> io::Result<Self> {
         let socket = Socket::new(
             Domain::for_address(address),
             Type::STREAM.nonblocking().cloexec(),
@@ -31,7 +48,7 @@ impl Listener {
         )?;
         socket.set_reuse_address(true)?;
         if address.is_ipv6() {
-            socket.set_only_v6(true)?;
+            socket.set_only_v6(only_v6)?;
         }
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;

@@ -1,6 +1,7 @@
 //! The only folder that opens or accepts connections.
 
 mod alarm;
+pub mod ask;
 pub mod connect;
 mod http1;
 pub mod inbound;
@@ -10,6 +11,7 @@ mod resolver;
 pub mod socket;
 pub mod tls;
 pub mod tls_fault;
+pub mod tls_listen;
 pub mod tunnel;
 pub mod unix;
 pub mod workers;

@@ -74,6 +74,7 @@ impl Example {
             resolve: resolve.collect(),
             trust: vec![authority.certificate_der()],
             free_ports: true,
+            ..Overlay::default()
         };
         keep(&kept, &other, secrets);
         let running = run::start(&path, overlay, false).unwrap();

@@ -119,6 +119,7 @@ pub(crate) fn overlay(systems: &Systems, key: Option<&ClientKey>) -> Overlay {
         resolve: resolve.collect(),
         trust: vec![systems.authority.certificate_der()],
         free_ports: true,
+        ..Overlay::default()
     }
 }
 

@@ -5,12 +5,22 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Which folder may use which. Left out: nobody.
-const LAYERS: [(&str, &[&str]); 12] = [
+const LAYERS: [(&str, &[&str]); 13] = [
     (
         "cli",
         &[
-            "admin", "clock", "config", "fake", "log", "metrics", "net", "otlp", "provider",
-            "proxy", "token",
+            "admin",
+            "clock",
+            "config",
+            "fake",
+            "kubernetes",
+            "log",
+            "metrics",
+            "net",
+            "otlp",
+            "provider",
+            "proxy",
+            "token",
         ],
     ),
     (
@@ -19,6 +29,7 @@ const LAYERS: [(&str, &[&str]); 12] = [
             "clock", "config", "log", "metrics", "net", "provider", "proxy", "token",
         ],
     ),
+    ("kubernetes", &["config", "net"]),
     (
         "config",
         &["log", "metrics", "net", "provider", "proxy", "token"],

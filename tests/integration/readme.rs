@@ -133,8 +133,13 @@ async fn a_fetch_is_told_as_its_console_block_shows() {
     }
 }
 
-const COMMANDS: [&str; 7] = [
+const COMMANDS: [&str; 12] = [
     "run",
+    "wait",
+    "healthcheck",
+    "shutdown",
+    "inject",
+    "webhook",
     "check",
     "explain",
     "token",
@@ -251,6 +256,14 @@ fn all_match(shown: &[&str], told: &[&str]) -> bool {
             (0..=told.len()).any(|skipped| all_match(rest, &told[skipped..]))
         }
         ([first, shown @ ..], [line, told @ ..]) => {
+            // What is left out at the beginning may be longer than the space for it.
+            let is_indented = first.trim_start().starts_with("...");
+            let line = if is_indented { line.trim_start() } else { line };
+            let first = if is_indented {
+                first.trim_start()
+            } else {
+                first
+            };
             line_matches(first, line) && all_match(shown, told)
         }
         _ => false,

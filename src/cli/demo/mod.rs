@@ -122,6 +122,7 @@ fn open(path: &Path, cast: &Cast, systems: &Systems, story: &Story) -> Result<Ru
         resolve: resolve(cast, systems),
         trust: vec![systems.authority.certificate_der()],
         free_ports: false,
+        ..Overlay::default()
     };
     let running = match start(path, overlay.clone(), false) {
         Err(error @ StartError::Listen { .. }) => {

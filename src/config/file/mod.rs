@@ -28,7 +28,7 @@ pub(super) mod template;
 mod tls;
 mod toml_text;
 mod unauthorized;
-mod unit;
+pub mod unit;
 mod url;
 mod value;
 

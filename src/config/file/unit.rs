@@ -48,8 +48,9 @@ pub(super) fn some_time(value: &Value<'_>, report: &mut Report) -> Option<Durati
     Some(duration)
 }
 
-/// The largest unit first, each at most once.
-fn parse_duration(text: &str) -> Option<Duration> {
+/// A duration as it is written everywhere, `1m30s`: the largest unit first, each at most once.
+#[must_use]
+pub fn parse_duration(text: &str) -> Option<Duration> {
     let mut units = [("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)].iter();
     let mut milliseconds = 0_u64;
     let mut rest = text;

@@ -85,6 +85,13 @@ impl Process {
         Self::spawn(program, directory, &stage.config, "").await
     }
 
+    /// The same with these arguments.
+    pub(crate) async fn start_saying(arguments: &[&str], stage: &Stage) -> Self {
+        let mut program = pillion();
+        program.args(arguments);
+        Self::spawn(program, Directory::new(), &stage.config, "").await
+    }
+
     async fn spawn(mut program: Command, directory: Directory, config: &str, listen: &str) -> Self {
         let config = format!(
             "[admin]\naddress = \"127.0.0.1:0\"\n[listen]\naddress = \"127.0.0.1:0\"\n{listen}\n{config}"
