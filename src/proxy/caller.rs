@@ -83,8 +83,22 @@ impl CallerRules {
 /// absolute-form, or else of the one `Host` field (RFC 9112 §3.2). Empty where HTTP/1.0 does not say.
 fn called_host<B>(request: &Request<B>) -> Result<Box<str>, ProxyError> {
     let host = single_host(request.headers(), request.version())?;
-    let authority = request.uri().authority().or(host.as_ref());
+    let uri = request.uri();
+    if let Some(authority) = uri.authority()
+        && !(matches!(uri.scheme_str(), Some("http" | "https")) && is_host_and_port(authority))
+    {
+        return Err(ProxyError::BadTarget(
+            "the target is neither a path nor http:// with a host and a port",
+        ));
+    }
+    let authority = uri.authority().or(host.as_ref());
     Ok(authority.map_or("", Authority::host).into())
+}
+
+// Without userinfo (RFC 9110 §4.2.4), and with a number after the colon, if anything.
+fn is_host_and_port(authority: &Authority) -> bool {
+    let port = authority.as_str().strip_prefix(authority.host());
+    port.is_some_and(|port| matches!(port, "" | ":") || authority.port_u16().is_some())
 }
 
 fn single_host(headers: &HeaderMap, version: Version) -> Result<Option<Authority>, ProxyError> {
@@ -105,7 +119,7 @@ fn single_host(headers: &HeaderMap, version: Version) -> Result<Option<Authority
         .ok()
         .and_then(|value| value.parse::<Authority>().ok());
     match authority {
-        Some(authority) if !authority.as_str().contains('@') => Ok(Some(authority)),
+        Some(authority) if is_host_and_port(&authority) => Ok(Some(authority)),
         _ => Err(ProxyError::BadFraming("the Host is not a host and a port")),
     }
 }

@@ -8,6 +8,7 @@
 )]
 
 mod admin;
+mod answer_corpus;
 mod answers;
 mod assertions;
 mod chain;
@@ -16,10 +17,12 @@ mod check_online;
 mod clocks;
 mod corpus;
 mod demo;
+mod dependencies;
 mod egress;
 mod examples;
 mod examples_run;
 mod explain;
+mod fence;
 mod four_systems;
 mod hand_out;
 mod hostile;
