@@ -8,7 +8,6 @@
 )]
 
 mod admin;
-mod answer_corpus;
 mod answers;
 mod assertions;
 mod chain;

@@ -56,7 +56,7 @@ async fn upstream(corpus: &Arc<Corpus>) -> Raw {
 
 #[tokio::test]
 async fn an_answer_is_passed_on_as_the_corpus_says_or_not_at_all() {
-    let text = include_str!("../corpus/answers.toml");
+    let text = include_str!("../../corpus/answers.toml");
     let corpus: Arc<Corpus> = Arc::new(toml::from_str(text).unwrap());
     let upstream = upstream(&corpus).await;
     // One worker, so that there is one pool.
