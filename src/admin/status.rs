@@ -67,7 +67,6 @@ impl Identity {
                 .collect(),
             routes: plan
                 .routes
-                .0
                 .iter()
                 .map(|route| route_status(route))
                 .collect(),

@@ -117,6 +117,11 @@ where
         self.idle.borrow().values().map(Vec::len).sum()
     }
 
+    /// Takes a map that is no longer wanted: the next answer's fields go into it.
+    pub fn reuse(&self, headers: HeaderMap) {
+        self.buffers.reuse(headers);
+    }
+
     fn put(&self, mut connection: Connection<B>) {
         connection.idle_since = Moment::now();
         let mut all = self.idle.borrow_mut();

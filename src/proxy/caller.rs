@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::header::{HOST, ORIGIN};
+use http::header::HOST;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, Request, Version};
 
@@ -37,15 +37,21 @@ impl CallerRules {
                 "the Host is not this listener's: add it to `hosts` under [listen] if it should be",
             ));
         }
-        if headers
-            .get("sec-fetch-site")
-            .is_some_and(|site| site == "cross-site")
-        {
+        let (mut site, mut origin) = (None, None);
+        // In one pass, which costs less than to look each of them up.
+        for (name, value) in headers {
+            match name.as_str() {
+                "sec-fetch-site" => site = Some(value),
+                "origin" => origin = Some(value),
+                _ => {}
+            }
+        }
+        if site.is_some_and(|site| site == "cross-site") {
             return Err(ProxyError::ForbiddenCaller(
                 "a web page of another site asks for this",
             ));
         }
-        if let Some(origin) = headers.get(ORIGIN)
+        if let Some(origin) = origin
             && !self.is_own_origin(origin.to_str().unwrap_or_default(), local)
         {
             return Err(ProxyError::ForbiddenCaller(
@@ -82,8 +88,13 @@ impl CallerRules {
 /// The host that a request calls, without its port and in the case that the request has: of the authority of
 /// absolute-form, or else of the one `Host` field (RFC 9112 §3.2). Empty where HTTP/1.0 does not say.
 fn called_host<B>(request: &Request<B>) -> Result<Box<str>, ProxyError> {
-    let host = single_host(request.headers(), request.version())?;
     let uri = request.uri();
+    if uri.authority().is_none()
+        && let Some(host) = plain_host(request.headers())
+    {
+        return Ok(host.into());
+    }
+    let host = single_host(request.headers(), request.version())?;
     if let Some(authority) = uri.authority()
         && !(matches!(uri.scheme_str(), Some("http" | "https")) && is_host_and_port(authority))
     {
@@ -99,6 +110,20 @@ fn called_host<B>(request: &Request<B>) -> Result<Box<str>, ProxyError> {
 fn is_host_and_port(authority: &Authority) -> bool {
     let port = authority.as_str().strip_prefix(authority.host());
     port.is_some_and(|port| matches!(port, "" | ":") || authority.port_u16().is_some())
+}
+
+/// The host of the one `Host` field, if it is written in the way that nearly every one is: in letters, digits, dots and
+/// hyphens, with a port or without.
+fn plain_host(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(HOST).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return None;
+    };
+    let value = value.to_str().ok()?;
+    let (host, port) = value.split_once(':').unwrap_or((value, "0"));
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    let is_port = port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    (!host.is_empty() && host.bytes().all(is_plain) && is_port).then_some(host)
 }
 
 fn single_host(headers: &HeaderMap, version: Version) -> Result<Option<Authority>, ProxyError> {

@@ -67,7 +67,7 @@ pub fn check(headers: &HeaderMap, version: Version, received: &[u8]) -> Result<(
 
 // `Uri` cuts a fragment off (RFC 9112 §3.2 knows none), and another reader would take the # for a part of the path.
 fn has_fragment(received: &[u8]) -> bool {
-    if !received.contains(&b'#') {
+    if memchr::memchr(b'#', received).is_none() {
         return false;
     }
     let line = received

@@ -31,6 +31,7 @@ use super::connect::Transport;
 pub(super) struct Buffers {
     room: RefCell<BytesMut>,
     front: RefCell<Vec<u8>>,
+    fields: RefCell<HeaderMap>,
 }
 
 /// One connection, and the exchange that is under way on it.
@@ -106,7 +107,7 @@ where
     ) -> Poll<Result<(StatusCode, HeaderMap), Broken>> {
         self.write(cx)?;
         loop {
-            let Some(head) = self.answers.next_head(self.to_head)? else {
+            let Some(head) = self.answers.next_head(self.to_head, &self.buffers.fields)? else {
                 let bytes = ready!(self.poll_read(cx)).map_err(Broken::Io)?;
                 if bytes.is_empty() {
                     return Poll::Ready(Err(Broken::Closed));
@@ -253,6 +254,14 @@ impl Buffers {
         }
     }
 
+    /// Takes a map that is no longer wanted, for the fields of an answer.
+    pub(super) fn reuse(&self, mut fields: HeaderMap) {
+        if fields.capacity() <= MOST_REUSED {
+            fields.clear();
+            self.fields.replace(fields);
+        }
+    }
+
     fn keep(&self, mut front: Vec<u8>) {
         if front.capacity() <= LARGE_BYTES {
             front.clear();
@@ -266,6 +275,8 @@ const UNASKED: BadAnswer = BadAnswer("it switches protocols, and nobody has aske
 const ROOM_BYTES: usize = 64 * 1024;
 /// What is read at once and is at least so long is handed on with the room that it is in; the rest is copied out of it.
 const LARGE_BYTES: usize = 16 * 1024;
+/// A map with room for more fields than this is not kept.
+const MOST_REUSED: usize = 64;
 
 #[cfg(test)]
 mod tests;

@@ -55,7 +55,7 @@ fn read(case: &Case, mut pieces: VecDeque<Bytes>) -> Read {
     let mut answers = Answers::new();
     let mut read = Read::default();
     let keeps_open = loop {
-        match answers.next_head(case.to == "HEAD") {
+        match answers.next_head(case.to == "HEAD", &RefCell::default()) {
             Ok(Some(head)) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
                 read.broken = Some("head");
                 return read;
