@@ -175,7 +175,9 @@ impl Read for InboundStream {
         if shared.between_requests.get() {
             let mut head = shared.head.borrow_mut();
             if head.len() < SCRATCH_BYTES {
-                head.extend_from_slice(bytes);
+                // Nearly every head comes in one piece, and what comes behind it is of no interest.
+                let whole = head.is_empty().then(|| end_of_head(bytes)).flatten();
+                head.extend_from_slice(whole.unwrap_or(bytes));
             }
         }
         buf.put_slice(bytes);
@@ -224,7 +226,17 @@ impl Write for InboundStream {
 // hyper looks for more before it begins with a request, so nearly every head is whole here, and may have its body behind
 // it. Empty lines before one are none (RFC 9112 §2.2).
 fn is_unfinished(head: &[u8]) -> bool {
-    !head.is_empty() && memchr::memmem::find(head.trim_ascii_start(), b"\r\n\r\n").is_none()
+    let begun = head.trim_ascii_start();
+    !head.is_empty()
+        && !begun.ends_with(b"\r\n\r\n")
+        && memchr::memmem::find(begun, b"\r\n\r\n").is_none()
+}
+
+/// The head that `bytes` begin with, if it is whole.
+fn end_of_head(bytes: &[u8]) -> Option<&[u8]> {
+    let begins = bytes.first().is_some_and(u8::is_ascii_graphic);
+    let end = begins.then(|| memchr::memmem::find(bytes, b"\r\n\r\n"))??;
+    bytes.get(..end + 4)
 }
 
 /// The most that is read at once, and the longest head that is looked at.

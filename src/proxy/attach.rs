@@ -187,11 +187,11 @@ impl Attach {
         if !self.sets(&AUTHORIZATION) {
             remove_with_twins(&mut headers, &AUTHORIZATION);
         }
-        let kept = kept.into_iter().map(|(name, value)| {
+        let mut names = Vec::new();
+        for (name, value) in kept {
             headers.insert(name.clone(), value);
-            name
-        });
-        let kept = kept.collect();
+            names.push(name);
+        }
         if wants_trailers {
             // Ours to say, because the connection is ours (RFC 9110 §10.1.4).
             headers.insert(TE, HeaderValue::from_static("trailers"));
@@ -199,7 +199,7 @@ impl Attach {
         }
         Ok(Stripped {
             headers,
-            kept,
+            kept: names,
             conflict,
             keeps_authorization,
         })

@@ -119,11 +119,20 @@ fn plain_host(headers: &HeaderMap) -> Option<&str> {
     let (Some(value), None) = (values.next(), values.next()) else {
         return None;
     };
-    let value = value.to_str().ok()?;
-    let (host, port) = value.split_once(':').unwrap_or((value, "0"));
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
-    let is_port = port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
-    (!host.is_empty() && host.bytes().all(is_plain) && is_port).then_some(host)
+    let value = value.as_bytes();
+    let end = value.iter().position(|byte| *byte == b':');
+    let (host, port) = value.split_at(end.unwrap_or(value.len()));
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    let is_port = match port {
+        [] => true,
+        // Fewer digits than the largest port has.
+        [b':', digits @ ..] => {
+            matches!(digits.len(), 1..=4) && digits.iter().all(u8::is_ascii_digit)
+        }
+        _ => false,
+    };
+    let is_host = !host.is_empty() && host.iter().all(is_plain);
+    str::from_utf8(host).ok().filter(|_| is_host && is_port)
 }
 
 fn single_host(headers: &HeaderMap, version: Version) -> Result<Option<Authority>, ProxyError> {

@@ -74,7 +74,7 @@ fn check_path(path: &str) -> Result<(), &'static str> {
 }
 
 const fn is_doubtful(byte: u8) -> bool {
-    !byte.is_ascii_graphic() || matches!(byte, b'%' | b';' | b'\\' | b'#')
+    !matches!(byte, b'!' | b'"' | b'$' | b'&'..=b':' | b'<'..=b'[' | b']'..=b'~')
 }
 
 // Decoded again and again, as a chain of readers might, until nothing changes.

@@ -93,7 +93,7 @@ impl Sending<'_> {
 
     async fn send_on(
         &self,
-        connection: Connection<RequestBody>,
+        connection: Box<Connection<RequestBody>>,
         headers: &HeaderMap,
     ) -> Result<UpstreamAnswer, ProxyError> {
         let head = RequestHead {

@@ -149,6 +149,9 @@ fn parse(
     check_line_ends(received, length, response.headers)?;
     let status = StatusCode::from_u16(code).map_err(|_| BadAnswer("its status line is broken"))?;
     let is_new = response.version == Some(1);
+    let has_no_body = to_head
+        || status.is_informational()
+        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let mut headers = spare.take();
     headers.reserve(response.headers.len());
     let mut framing = Fields::default();
@@ -157,12 +160,11 @@ fn parse(
         let name = name.map_err(|_| BadAnswer("a field of it is broken"))?;
         let value = HeaderValue::from_maybe_shared(received.slice_ref(field.value));
         let value = value.map_err(|_| BadAnswer("a field of it is broken"))?;
-        framing.note(&name, value.as_bytes());
-        headers.append(name, value);
+        // Where there is a body, it says itself how long it is.
+        if !framing.note(&name, value.as_bytes()) || has_no_body {
+            headers.append(name, value);
+        }
     }
-    let has_no_body = to_head
-        || status.is_informational()
-        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let body = if has_no_body {
         Decoder::EMPTY
     } else {
@@ -210,7 +212,8 @@ struct Fields {
 }
 
 impl Fields {
-    fn note(&mut self, name: &HeaderName, value: &[u8]) {
+    /// Whether the field is about the length of the body.
+    fn note(&mut self, name: &HeaderName, value: &[u8]) -> bool {
         if *name == CONTENT_LENGTH {
             for member in value.split(|byte| *byte == b',') {
                 let length = to_length(member.trim_ascii());
@@ -234,6 +237,7 @@ impl Fields {
                 self.keeps_alive |= option.eq_ignore_ascii_case(b"keep-alive");
             }
         }
+        matches!(*name, CONTENT_LENGTH | TRANSFER_ENCODING)
     }
 
     /// How the body is delimited (RFC 9112 §6.3).

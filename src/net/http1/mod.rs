@@ -29,7 +29,8 @@ use super::connect::Transport;
 /// What a worker reads into and writes from: one for all its connections.
 #[derive(Debug, Default)]
 pub(super) struct Buffers {
-    room: RefCell<BytesMut>,
+    heads: RefCell<BytesMut>,
+    bodies: RefCell<BytesMut>,
     front: RefCell<Vec<u8>>,
     fields: RefCell<HeaderMap>,
 }
@@ -90,7 +91,7 @@ where
         let front = self.buffers.front.take();
         self.outgoing = Some(Outgoing::new(head, body, front));
         self.to_head = *head.method == Method::HEAD;
-        self.may_switch = head.headers.contains_key(UPGRADE);
+        self.may_switch = head.headers.keys().any(|name| *name == UPGRADE);
         self.is_written = false;
     }
 
@@ -108,7 +109,10 @@ where
         self.write(cx)?;
         loop {
             let Some(head) = self.answers.next_head(self.to_head, &self.buffers.fields)? else {
-                let bytes = ready!(self.poll_read(cx)).map_err(Broken::Io)?;
+                let read = self
+                    .buffers
+                    .poll_read_head(cx, &mut self.transport.borrow_mut());
+                let bytes = ready!(read).map_err(Broken::Io)?;
                 if bytes.is_empty() {
                     return Poll::Ready(Err(Broken::Closed));
                 }
@@ -143,7 +147,10 @@ where
             if self.is_over() {
                 return Poll::Ready(None);
             }
-            let bytes = ready!(self.poll_read(cx)).map_err(Broken::Io)?;
+            let read = self
+                .buffers
+                .poll_read_body(cx, &mut self.transport.borrow_mut());
+            let bytes = ready!(read).map_err(Broken::Io)?;
             if bytes.is_empty() {
                 self.answers.end().map_err(Broken::from)?;
             } else {
@@ -172,8 +179,16 @@ where
 
     /// Whether nothing has come since the last exchange: an end, or bytes that nobody asked for, would be no good.
     pub(super) fn is_quiet(&self) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
-        self.poll_read(&mut cx).is_pending()
+        match &mut *self.transport.borrow_mut() {
+            Transport::Tcp(tcp) => {
+                let read = tcp.try_read(&mut [0]);
+                read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+            }
+            Transport::Tls(tls) => {
+                let mut cx = Context::from_waker(Waker::noop());
+                Pin::new(tls.as_mut()).poll_fill_buf(&mut cx).is_pending()
+            }
+        }
     }
 
     /// Writes the rest of the request in a task of its own. The connection is not used again.
@@ -217,24 +232,43 @@ where
         }
         Ok(())
     }
-
-    fn poll_read(&self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
-        self.buffers.poll_read(cx, &mut self.transport.borrow_mut())
-    }
 }
 
 impl Buffers {
-    /// What the other side has sent; nothing at its end.
-    fn poll_read(
+    /// What the other side has sent, where a head is expected; nothing at its end. Small answers share one piece of memory.
+    fn poll_read_head(
+        &self,
+        cx: &mut Context<'_>,
+        transport: &mut Transport,
+    ) -> Poll<io::Result<Bytes>> {
+        let mut room = self.heads.borrow_mut();
+        if room.capacity() < LEAST_HEAD_BYTES {
+            room.reserve(HEAD_ROOM_BYTES);
+        }
+        match transport {
+            Transport::Tcp(tcp) => ready!(pin!(tcp.read_buf(&mut *room)).poll(cx)).map(drop)?,
+            Transport::Tls(tls) => {
+                let mut tls = Pin::new(tls.as_mut());
+                let received = ready!(tls.as_mut().poll_fill_buf(cx))?;
+                let length = received.len();
+                room.extend_from_slice(received);
+                tls.consume(length);
+            }
+        }
+        Poll::Ready(Ok(room.split().freeze()))
+    }
+
+    /// What the other side has sent, where a body is expected; nothing at its end.
+    fn poll_read_body(
         &self,
         cx: &mut Context<'_>,
         transport: &mut Transport,
     ) -> Poll<io::Result<Bytes>> {
         match transport {
             Transport::Tcp(tcp) => {
-                let mut room = self.room.borrow_mut();
+                let mut room = self.bodies.borrow_mut();
                 if room.capacity() < LARGE_BYTES {
-                    room.reserve(ROOM_BYTES);
+                    room.reserve(BODY_ROOM_BYTES);
                 }
                 let read = ready!(pin!(tcp.read_buf(&mut *room)).poll(cx))?;
                 if read >= LARGE_BYTES {
@@ -263,7 +297,7 @@ impl Buffers {
     }
 
     fn keep(&self, mut front: Vec<u8>) {
-        if front.capacity() <= LARGE_BYTES {
+        if front.capacity() <= HEAD_ROOM_BYTES {
             front.clear();
             self.front.replace(front);
         }
@@ -271,8 +305,12 @@ impl Buffers {
 }
 
 const UNASKED: BadAnswer = BadAnswer("it switches protocols, and nobody has asked for that");
-/// The most that is read at once.
-const ROOM_BYTES: usize = 64 * 1024;
+/// What answers that come in one piece share: an app that is slow to take one holds no more than this.
+const HEAD_ROOM_BYTES: usize = 16 * 1024;
+/// What there is left of it at the least for the next.
+const LEAST_HEAD_BYTES: usize = 4 * 1024;
+/// The most of a body that is read at once.
+const BODY_ROOM_BYTES: usize = 64 * 1024;
 /// What is read at once and is at least so long is handed on with the room that it is in; the rest is copied out of it.
 const LARGE_BYTES: usize = 16 * 1024;
 /// A map with room for more fields than this is not kept.
