@@ -38,7 +38,6 @@ pub struct PoolSettings {
 pub struct Pool<B: Body + 'static> {
     settings: Cell<PoolSettings>,
     /// By endpoint: so few that a search costs less than a hash.
-    #[expect(clippy::vec_box, reason = "a connection is in its box wherever it is")]
     idle: RefCell<BTreeMap<u64, Vec<Box<Connection<B>>>>>,
     buffers: Rc<Buffers>,
 }
