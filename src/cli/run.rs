@@ -167,7 +167,6 @@ pub fn start(path: &Path, overlay: Overlay, logging: bool) -> Result<Running, St
             tracing::warn!("{}", report.to_plain());
         }
     }
-    seed_randomness();
     // The soft limit is often 1,024, which 500 connections use up.
     if let Err(error) = raise_file_limit() {
         tracing::warn!(%error, "cannot raise the limit of open files");
@@ -330,11 +329,6 @@ fn bind(address: SocketAddr, free_port: bool) -> Result<Listener, StartError> {
 fn raise_file_limit() -> nix::Result<()> {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)
-}
-
-// aws-lc gathers entropy at its first use, for 35 to 60 ms: better now and elsewhere than in the first request.
-fn seed_randomness() {
-    std::thread::spawn(|| aws_lc_rs::rand::fill(&mut [0; 1]).ok());
 }
 
 const DRAIN_POLL: Duration = Duration::from_millis(5);

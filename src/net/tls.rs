@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -66,6 +66,7 @@ impl TlsClients {
     ///
     /// When a file cannot be read or holds nothing usable.
     pub fn configure(&self, settings: &TlsSettings) -> Result<Arc<ClientConfig>, TlsError> {
+        SEEDED.call_once(seed_randomness);
         let roots = match &settings.ca {
             None => self.system(),
             Some(path) => {
@@ -89,6 +90,14 @@ impl TlsClients {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     }
+}
+
+static SEEDED: Once = Once::new();
+
+// aws-lc gathers entropy at its first use, for 35 to 60 ms: better now and elsewhere than in the first request, and not
+// at all where nothing uses TLS.
+fn seed_randomness() {
+    std::thread::spawn(|| aws_lc_rs::rand::fill(&mut [0; 1]).ok());
 }
 
 /// A certificate or key that cannot be used.
