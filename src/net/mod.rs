@@ -9,6 +9,7 @@ pub mod pool;
 mod resolver;
 pub mod socket;
 pub mod tls;
+pub mod tls_fault;
 pub mod tunnel;
 pub mod unix;
 pub mod workers;

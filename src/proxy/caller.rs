@@ -23,8 +23,8 @@ impl CallerRules {
     ///
     /// # Errors
     ///
-    /// [`ProxyError::BadFraming`] where the request does not say whom it calls, [`ProxyError::ForbiddenCaller`] where
-    /// it calls somebody else or comes from a web page.
+    /// [`ProxyError::BadFraming`] or [`ProxyError::BadTarget`] where the request does not say whom it calls,
+    /// [`ProxyError::ForbiddenCaller`] where it calls somebody else or comes from a web page.
     pub fn check<B>(
         &self,
         request: &Request<B>,
@@ -37,23 +37,25 @@ impl CallerRules {
                 "the Host is not this listener's: add it to `hosts` under [listen] if it should be",
             ));
         }
-        let (mut site, mut origin) = (None, None);
+        let (mut is_cross_site, mut is_foreign) = (false, false);
         // In one pass, which costs less than to look each of them up.
         for (name, value) in headers {
             match name.as_str() {
-                "sec-fetch-site" => site = Some(value),
-                "origin" => origin = Some(value),
+                "sec-fetch-site" => {
+                    is_cross_site |= value.as_bytes().eq_ignore_ascii_case(b"cross-site");
+                }
+                "origin" => {
+                    is_foreign |= !self.is_own_origin(value.to_str().unwrap_or_default(), local);
+                }
                 _ => {}
             }
         }
-        if site.is_some_and(|site| site == "cross-site") {
+        if is_cross_site {
             return Err(ProxyError::ForbiddenCaller(
                 "a web page of another site asks for this",
             ));
         }
-        if let Some(origin) = origin
-            && !self.is_own_origin(origin.to_str().unwrap_or_default(), local)
-        {
+        if is_foreign {
             return Err(ProxyError::ForbiddenCaller(
                 "a web page of another origin asks for this",
             ));

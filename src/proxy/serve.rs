@@ -18,9 +18,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::Proxy;
 use super::replay::RequestBody;
-use crate::net::inbound::{Inbound, Scratch};
+use super::{Proxy, problem};
+use crate::net::inbound::{Bounds, Inbound, Scratch};
 use crate::net::pool::Pool;
 use crate::net::socket::Socket;
 use crate::net::workers::Dealt;
@@ -91,7 +91,12 @@ async fn serve(proxy: Arc<Proxy>, worker: Rc<Worker>, dealt: Dealt, stopping: Rc
         counted: _counted,
     } = dealt;
     let limits = proxy.plan().limits;
-    let inbound = Socket::new(socket).and_then(|socket| Inbound::new(socket, limits.head_time));
+    let bounds = Bounds {
+        head_time: limits.head_time,
+        idle: limits.body_idle,
+        refusal: problem::refusal_bytes,
+    };
+    let inbound = Socket::new(socket).and_then(|socket| Inbound::new(socket, bounds));
     let Ok(inbound) = inbound else {
         return;
     };

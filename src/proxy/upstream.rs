@@ -11,7 +11,7 @@ use super::answer::{self, UpstreamAnswer};
 use super::attach::Writing;
 use super::peek::Peekable;
 use super::problem::ProxyError;
-use super::replay::{RequestBody, Upload};
+use super::replay::{RequestBody, Upload, UploadError};
 use crate::net::connect::Endpoint;
 use crate::net::inbound::Inbound;
 use crate::net::pool::{Connection, NoAnswer, Pool, RequestHead};
@@ -102,7 +102,7 @@ impl Sending<'_> {
             headers,
         };
         let sent_at = Instant::now();
-        // An upload that still moves is not an upstream that is late.
+        // An upload that still moves, or waits for the app, is not an upstream that is late.
         let deadline = || {
             self.upload
                 .moved_at()
@@ -114,12 +114,13 @@ impl Sending<'_> {
                 self.pass_on(status, headers);
             })
             .await
-            .map_err(|error| match error {
-                NoAnswer::Late => ProxyError::UpstreamTimeout(self.response_time),
-                NoAnswer::Broken(_) if self.upload.failure().is_some() => {
+            .map_err(|error| match (error, self.upload.failure()) {
+                (NoAnswer::Late, _) => ProxyError::UpstreamTimeout(self.response_time),
+                (NoAnswer::Broken(_), Some(UploadError::Idle)) => ProxyError::RequestIdle,
+                (NoAnswer::Broken(_), Some(_)) => {
                     ProxyError::RequestBody("the request body broke off")
                 }
-                NoAnswer::Broken(error) => ProxyError::Send(error),
+                (NoAnswer::Broken(error), None) => ProxyError::Send(error),
             })?;
         Ok(answer.map(Peekable::from))
     }

@@ -346,6 +346,7 @@ async fn a_second_connection_resumes_the_session_of_the_first() {
             host: "api.example".to_owned(),
             port: 443,
             tls: Some(clients.configure(&TlsSettings::default()).unwrap()),
+            socket: None,
             resolved: Some(upstream.address()),
             egress_proxy,
             allow_plaintext: false,

@@ -103,6 +103,7 @@ impl Call {
             host: address.ip().to_string(),
             port: address.port(),
             tls: None,
+            socket: None,
             resolved: Some(address),
             egress_proxy: None,
             allow_plaintext: true,
