@@ -146,7 +146,6 @@ impl Identity {
             window_seconds: window.length.as_secs_f64(),
             routes: plan
                 .routes
-                .0
                 .iter()
                 .map(|route| route_status(route, &window))
                 .collect(),

@@ -173,7 +173,6 @@ pub fn start(path: &Path, overlay: Overlay, logging: bool) -> Result<Running, St
             tracing::warn!("{}", report.to_plain());
         }
     }
-    seed_randomness();
     let count = file
         .listen
         .workers
@@ -392,11 +391,6 @@ fn raise_file_limit() -> nix::Result<usize> {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     Ok(usize::try_from(most).unwrap_or(usize::MAX))
-}
-
-// aws-lc gathers entropy at its first use, for 35 to 60 ms: better now and elsewhere than in the first request.
-fn seed_randomness() {
-    std::thread::spawn(|| aws_lc_rs::rand::fill(&mut [0; 1]).ok());
 }
 
 /// Time for the spans that are left at the end.

@@ -274,7 +274,9 @@ impl Read for InboundStream {
         if shared.between_requests.get() {
             let mut head = shared.head.borrow_mut();
             if head.len() < SCRATCH_BYTES {
-                head.extend_from_slice(bytes);
+                // Nearly every head comes in one piece, and what comes behind it is of no interest.
+                let whole = head.is_empty().then(|| end_of_head(bytes)).flatten();
+                head.extend_from_slice(whole.unwrap_or(bytes));
             }
         }
         buf.put_slice(bytes);
@@ -330,10 +332,20 @@ impl Write for InboundStream {
     }
 }
 
-// hyper looks for more before it begins with a request, so nearly every head is whole here. Empty lines before one are
-// none (RFC 9112 §2.2).
+// hyper looks for more before it begins with a request, so nearly every head is whole here, and may have its body behind
+// it. Empty lines before one are none (RFC 9112 §2.2).
 fn is_unfinished(head: &[u8]) -> bool {
-    !head.is_empty() && !head.trim_ascii_start().ends_with(b"\r\n\r\n")
+    let begun = head.trim_ascii_start();
+    !head.is_empty()
+        && !begun.ends_with(b"\r\n\r\n")
+        && memchr::memmem::find(begun, b"\r\n\r\n").is_none()
+}
+
+/// The head that `bytes` begin with, if it is whole.
+fn end_of_head(bytes: &[u8]) -> Option<&[u8]> {
+    let begins = bytes.first().is_some_and(u8::is_ascii_graphic);
+    let end = begins.then(|| memchr::memmem::find(bytes, b"\r\n\r\n"))??;
+    bytes.get(..end + 4)
 }
 
 /// The most that is read at once, and the longest head that is looked at.
@@ -356,7 +368,7 @@ mod tests {
         }
         let whole = "\r\nGET / HTTP/1.1\r\nhost: a\r\n\r\n";
         assert!(!is_unfinished(whole.as_bytes()));
-        // The next one has begun behind it.
-        assert!(is_unfinished(format!("{whole}G").as_bytes()));
+        // Its body has come with it.
+        assert!(!is_unfinished(format!("{whole}body").as_bytes()));
     }
 }

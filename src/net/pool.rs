@@ -38,7 +38,7 @@ pub struct PoolSettings {
 pub struct Pool<B: Body + 'static> {
     settings: Cell<PoolSettings>,
     /// By endpoint: so few that a search costs less than a hash.
-    idle: RefCell<BTreeMap<u64, Vec<Connection<B>>>>,
+    idle: RefCell<BTreeMap<u64, Vec<Box<Connection<B>>>>>,
     buffers: Rc<Buffers>,
 }
 
@@ -63,7 +63,7 @@ where
 
     /// The most recently used idle connection to `endpoint` that still is good.
     #[must_use]
-    pub fn take(&self, endpoint: &Endpoint) -> Option<Connection<B>> {
+    pub fn take(&self, endpoint: &Endpoint) -> Option<Box<Connection<B>>> {
         let now = Moment::now();
         loop {
             let mut connection = self
@@ -86,20 +86,20 @@ where
     pub async fn connect(
         self: &Rc<Self>,
         endpoint: &Endpoint,
-    ) -> Result<Connection<B>, ConnectError> {
+    ) -> Result<Box<Connection<B>>, ConnectError> {
         let transport = endpoint.connect().await?;
         let now = Moment::now();
         let settings = self.settings.get();
-        Ok(Connection {
+        Ok(Box::new(Connection {
             endpoint: endpoint.fingerprint(),
-            line: Box::new(Line::new(transport, Rc::clone(&self.buffers))),
+            line: Line::new(transport, Rc::clone(&self.buffers)),
             is_reused: false,
             idle_since: now,
             use_until: now + settings.max_age.mul_f64(1.0 - 0.2 * fastrand::f64()),
             idle_timeout: settings.idle_timeout,
             alarm: Alarm::default(),
             pool: Rc::clone(self),
-        })
+        }))
     }
 
     /// Closes what has been idle for too long, is too old, or has been closed by the other side.
@@ -117,7 +117,12 @@ where
         self.idle.borrow().values().map(Vec::len).sum()
     }
 
-    fn put(&self, mut connection: Connection<B>) {
+    /// Takes a map that is no longer wanted: the next answer's fields go into it.
+    pub fn reuse(&self, headers: HeaderMap) {
+        self.buffers.reuse(headers);
+    }
+
+    fn put(&self, mut connection: Box<Connection<B>>) {
         connection.idle_since = Moment::now();
         let mut all = self.idle.borrow_mut();
         let idle = all.entry(connection.endpoint).or_default();
@@ -128,11 +133,10 @@ where
     }
 }
 
-/// A connection in the hands of one request, or idle.
+/// A connection in the hands of one request, or idle. Always in a box, because it is large and changes hands often.
 pub struct Connection<B: Body + 'static> {
     endpoint: u64,
-    /// In a box, because it is large and changes hands often.
-    line: Box<Line<B>>,
+    line: Line<B>,
     is_reused: bool,
     idle_since: Moment,
     use_until: Moment,
@@ -152,7 +156,7 @@ where
     ///
     /// When there is no head in time, or the connection breaks before: with what is known about what was sent.
     pub async fn send(
-        mut self,
+        mut self: Box<Self>,
         head: RequestHead<'_>,
         body: B,
         deadline: impl Fn() -> Instant,
@@ -221,7 +225,7 @@ pub struct SendError {
 #[derive(Debug)]
 pub struct UpstreamBody<B: Body + 'static> {
     /// Until the body has been given to its end, or has broken off.
-    connection: Option<Connection<B>>,
+    connection: Option<Box<Connection<B>>>,
     /// How long the rest is, if the head has told.
     length: Option<u64>,
     is_broken: bool,
@@ -231,7 +235,7 @@ impl<B> UpstreamBody<B>
 where
     B: Body<Data = Bytes> + Unpin + 'static,
 {
-    fn new(connection: Connection<B>) -> Self {
+    fn new(connection: Box<Connection<B>>) -> Self {
         let mut body = Self {
             length: connection.line.length(),
             connection: Some(connection),

@@ -1,8 +1,9 @@
 //! TLS towards upstreams and providers: whom pillion trusts and as whom it appears.
 
+use std::cell::OnceCell;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -27,11 +28,13 @@ impl TlsSettings {
     }
 }
 
-/// Makes client configurations. The system's roots are read once, however many are made.
+/// Makes client configurations. The system's roots are read once, however many are made, and only if they are wanted:
+/// that takes longer than everything else at the start.
 #[derive(Debug)]
 pub struct TlsClients {
     provider: Arc<rustls::crypto::CryptoProvider>,
-    system: Arc<RootCertStore>,
+    extra: Vec<CertificateDer<'static>>,
+    system: OnceCell<Arc<RootCertStore>>,
 }
 
 impl TlsClients {
@@ -40,13 +43,21 @@ impl TlsClients {
     /// A system without roots is no error here: the first handshake tells.
     #[must_use]
     pub fn new(extra: &[CertificateDer<'static>]) -> Self {
-        let mut system = RootCertStore::empty();
-        system.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        system.add_parsable_certificates(extra.iter().cloned());
         Self {
             provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
-            system: Arc::new(system),
+            extra: extra.to_vec(),
+            system: OnceCell::new(),
         }
+    }
+
+    fn system(&self) -> Arc<RootCertStore> {
+        let read = || {
+            let mut system = RootCertStore::empty();
+            system.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            system.add_parsable_certificates(self.extra.iter().cloned());
+            Arc::new(system)
+        };
+        Arc::clone(self.system.get_or_init(read))
     }
 
     /// A configuration for `settings`: TLS 1.2 and 1.3, HTTP/1.1 by ALPN, sessions resumed.
@@ -55,8 +66,9 @@ impl TlsClients {
     ///
     /// When a file cannot be read or holds nothing usable.
     pub fn configure(&self, settings: &TlsSettings) -> Result<Arc<ClientConfig>, TlsError> {
+        SEEDED.call_once(seed_randomness);
         let roots = match &settings.ca {
-            None => Arc::clone(&self.system),
+            None => self.system(),
             Some(path) => {
                 let mut roots = RootCertStore::empty();
                 for certificate in certificates(path)? {
@@ -78,6 +90,14 @@ impl TlsClients {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     }
+}
+
+static SEEDED: Once = Once::new();
+
+// aws-lc gathers entropy at its first use, for 35 to 60 ms: better now and elsewhere than in the first request, and not
+// at all where nothing uses TLS.
+fn seed_randomness() {
+    std::thread::spawn(|| aws_lc_rs::rand::fill(&mut [0; 1]).ok());
 }
 
 /// A certificate or key that cannot be used.

@@ -66,7 +66,9 @@ pub(super) fn forward(
     let declared = has_no_body
         .then(|| declared_length(&head.headers))
         .flatten();
-    head.headers.remove(CONTENT_LENGTH);
+    if head.headers.keys().any(|name| *name == CONTENT_LENGTH) {
+        head.headers.remove(CONTENT_LENGTH);
+    }
     let absent = declared
         .as_ref()
         .filter(|_| !is_head)

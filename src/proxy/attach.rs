@@ -4,12 +4,10 @@
 //! pass for a field which pillion sets, then each of those is set exactly once.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
 use std::sync::Arc;
 
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHORIZATION, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value as Json;
@@ -94,14 +92,53 @@ impl Carried {
     }
 }
 
-/// A head without anything that the app's connection or pillion owns: from it, heads with tokens are made.
+/// A head without anything that the app's connection or pillion owns, but its `Host`: on it, ours is written.
 #[derive(Debug)]
 pub struct Stripped {
-    headers: RefCell<HeaderMap>,
+    headers: HeaderMap,
+    /// Fields that the route sets and that stay as the app sent them.
+    kept: Vec<HeaderName>,
     /// The app sent a field that the route sets.
     pub conflict: bool,
     /// The token is not on the request, because the app's own field is kept.
     pub keeps_authorization: bool,
+}
+
+impl Stripped {
+    /// The head as it was last written.
+    #[must_use]
+    pub fn into_headers(self) -> HeaderMap {
+        self.headers
+    }
+}
+
+/// Writes heads with these tokens, one for each time that a request is sent.
+#[derive(Debug)]
+pub struct Writing<'a> {
+    /// What is written.
+    pub attach: &'a Attach,
+    /// On what.
+    pub stripped: &'a mut Stripped,
+    /// The `Host` of the upstream.
+    pub host: &'a HeaderValue,
+    /// The tokens.
+    pub carried: &'a Carried,
+    /// The values of the route's inputs.
+    pub inputs: &'a Inputs,
+}
+
+impl Writing<'_> {
+    /// The head: each field of the route set exactly once, `Host` from the upstream.
+    ///
+    /// # Errors
+    ///
+    /// When a value cannot be a field value.
+    pub fn write(&mut self) -> Result<&HeaderMap, ProxyError> {
+        let (carried, inputs) = (self.carried, self.inputs);
+        self.attach.write_with(self.stripped, self.host, |field| {
+            field.render(carried, inputs)
+        })
+    }
 }
 
 impl Attach {
@@ -115,10 +152,9 @@ impl Attach {
         mut headers: HeaderMap,
         inputs: &[InputRule],
     ) -> Result<Stripped, ProxyError> {
-        let wants_trailers = accepts_trailers(&headers);
+        let wants_trailers = headers.keys().any(|name| *name == TE) && accepts_trailers(&headers);
         strip_connection_fields(&mut headers);
-        headers.remove(HOST);
-        remove_all(&mut headers, |name| NOT_FOR_UPSTREAMS.contains(name));
+        remove_all(&mut headers, is_not_for_upstreams);
         strip_trailer_names(&mut headers, self);
         for input in inputs {
             for part in input.value.references() {
@@ -151,64 +187,52 @@ impl Attach {
         if !self.sets(&AUTHORIZATION) {
             remove_with_twins(&mut headers, &AUTHORIZATION);
         }
-        headers.extend(kept.into_iter().map(|(name, value)| (Some(name), value)));
+        let mut names = Vec::new();
+        for (name, value) in kept {
+            headers.insert(name.clone(), value);
+            names.push(name);
+        }
         if wants_trailers {
             // Ours to say, because the connection is ours (RFC 9110 §10.1.4).
             headers.insert(TE, HeaderValue::from_static("trailers"));
             headers.insert(CONNECTION, HeaderValue::from_static("te"));
         }
         Ok(Stripped {
-            headers: RefCell::new(headers),
+            headers,
+            kept: names,
             conflict,
             keeps_authorization,
         })
     }
 
-    /// The head that carries these tokens: each field of the route set exactly once, `Host` from the upstream.
-    ///
-    /// # Errors
-    ///
-    /// When a value cannot be a field value.
-    pub fn write(
-        &self,
-        stripped: &Stripped,
-        host: &HeaderValue,
-        carried: &Carried,
-        inputs: &Inputs,
-    ) -> Result<HeaderMap, ProxyError> {
-        self.write_with(stripped, host, |field| field.render(carried, inputs))
-    }
-
-    /// The same head without a token: [`MASK`] stands for whatever a fetch brings.
+    /// The head without a token: [`MASK`] stands for whatever a fetch brings.
     ///
     /// # Errors
     ///
     /// When a value cannot be a field value.
     pub fn preview(
         &self,
-        stripped: &Stripped,
+        stripped: &mut Stripped,
         host: &HeaderValue,
         inputs: &Inputs,
     ) -> Result<HeaderMap, ProxyError> {
         self.write_with(stripped, host, |field| field.preview(inputs))
+            .cloned()
     }
 
-    fn write_with(
+    // On the one map, again for each attempt: whatever the last one wrote is replaced, and nothing is copied.
+    fn write_with<'a>(
         &self,
-        stripped: &Stripped,
+        stripped: &'a mut Stripped,
         host: &HeaderValue,
         render: impl Fn(&SetField) -> Result<HeaderValue, ProxyError>,
-    ) -> Result<HeaderMap, ProxyError> {
-        // The copy is kept and the app's own map goes out: hyper parses the answer into it, and the next request into that
-        // of the answer. A copy would have to grow each time; the one map does once.
-        let kept = stripped.headers.borrow().clone();
-        let mut headers = stripped.headers.replace(kept);
+    ) -> Result<&'a HeaderMap, ProxyError> {
+        let Stripped { headers, kept, .. } = stripped;
         headers.insert(HOST, host.clone());
         for field in &self.fields {
-            if self.on_conflict == OnConflict::Keep && headers.contains_key(&field.name) {
-                continue;
+            if !kept.contains(&field.name) {
+                headers.insert(field.name.clone(), render(field)?);
             }
-            headers.insert(field.name.clone(), render(field)?);
         }
         Ok(headers)
     }
@@ -218,7 +242,7 @@ impl Attach {
     pub fn sets(&self, name: &HeaderName) -> bool {
         self.fields
             .iter()
-            .any(|field| are_twins(field.name.as_str(), name.as_str()))
+            .any(|field| field.name == *name || are_twins(field.name.as_str(), name.as_str()))
     }
 
     /// Removes from trailers what the route sets, and what no trailer may be (RFC 9110 §6.5.1).
@@ -238,7 +262,7 @@ impl Attach {
                 .iter()
                 .any(|removed| are_twins(removed.as_str(), name.as_str()))
             || are_twins(name.as_str(), AUTHORIZATION.as_str())
-            || NEVER_FORWARDED.contains(name)
+            || is_connection_field(name)
             || *name == CONTENT_LENGTH
             || *name == HOST)
     }
@@ -343,6 +367,9 @@ const MASKED_BEARER: HeaderValue = HeaderValue::from_static("Bearer ****");
 
 /// Removes what belongs to one connection only: the fields of RFC 9110 §7.6.1 and all that `Connection` names.
 pub(super) fn strip_connection_fields(headers: &mut HeaderMap) {
+    if !headers.keys().any(is_connection_field) {
+        return;
+    }
     let values = headers.get_all(CONNECTION).iter();
     let named: Vec<HeaderName> = values
         .filter_map(|value| value.to_str().ok())
@@ -353,22 +380,27 @@ pub(super) fn strip_connection_fields(headers: &mut HeaderMap) {
         .filter_map(|name| name.parse().ok())
         .collect();
     remove_all(headers, |name| {
-        NEVER_FORWARDED.contains(name) || named.contains(name)
+        is_connection_field(name) || named.contains(name)
     });
 }
 
-static NEVER_FORWARDED: [HeaderName; 7] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    TE,
-    TRANSFER_ENCODING,
-    UPGRADE,
-    HeaderName::from_static("http2-settings"),
-];
+fn is_connection_field(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+            | "http2-settings"
+    )
+}
 
-/// What is told anew to the upstream, or is between the app and pillion.
-static NOT_FOR_UPSTREAMS: [HeaderName; 3] = [CONTENT_LENGTH, EXPECT, PROXY_AUTHORIZATION];
+/// Whether a field is told anew to the upstream, or is between the app and pillion.
+fn is_not_for_upstreams(name: &HeaderName) -> bool {
+    matches!(*name, CONTENT_LENGTH | EXPECT | PROXY_AUTHORIZATION)
+}
 
 fn accepts_trailers(headers: &HeaderMap) -> bool {
     headers
@@ -381,7 +413,7 @@ fn accepts_trailers(headers: &HeaderMap) -> bool {
 
 // An announced trailer that will not come, or must not, is not announced.
 fn strip_trailer_names(headers: &mut HeaderMap, attach: &Attach) {
-    if !headers.contains_key(TRAILER) {
+    if !headers.keys().any(|name| *name == TRAILER) {
         return;
     }
     let names: Vec<String> = headers
@@ -481,13 +513,22 @@ mod tests {
                 (name, HeaderValue::from_str(value).unwrap())
             })
             .collect();
-        let stripped = attach.strip(headers, &[])?;
+        let mut stripped = attach.strip(headers, &[])?;
         let host = HeaderValue::from_static("api.example");
         let carried = Carried {
             own: Arc::new(token()),
             others: Vec::new(),
         };
-        let written = attach.write(&stripped, &host, &carried, &Inputs::default())?;
+        let mut writing = Writing {
+            attach,
+            stripped: &mut stripped,
+            host: &host,
+            carried: &carried,
+            inputs: &Inputs::default(),
+        };
+        // The second time as the first.
+        writing.write()?;
+        let written = writing.write()?;
         let mut pairs: Vec<_> = written
             .iter()
             .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))

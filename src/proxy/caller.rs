@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::header::{HOST, ORIGIN};
+use http::header::HOST;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, Request, Version};
 
@@ -37,14 +37,25 @@ impl CallerRules {
                 "the Host is not this listener's: add it to `hosts` under [listen] if it should be",
             ));
         }
-        let mut sites = headers.get_all("sec-fetch-site").iter();
-        if sites.any(|site| site.as_bytes().eq_ignore_ascii_case(b"cross-site")) {
+        let (mut is_cross_site, mut is_foreign) = (false, false);
+        // In one pass, which costs less than to look each of them up.
+        for (name, value) in headers {
+            match name.as_str() {
+                "sec-fetch-site" => {
+                    is_cross_site |= value.as_bytes().eq_ignore_ascii_case(b"cross-site");
+                }
+                "origin" => {
+                    is_foreign |= !self.is_own_origin(value.to_str().unwrap_or_default(), local);
+                }
+                _ => {}
+            }
+        }
+        if is_cross_site {
             return Err(ProxyError::ForbiddenCaller(
                 "a web page of another site asks for this",
             ));
         }
-        let mut origins = headers.get_all(ORIGIN).iter();
-        if !origins.all(|origin| self.is_own_origin(origin.to_str().unwrap_or_default(), local)) {
+        if is_foreign {
             return Err(ProxyError::ForbiddenCaller(
                 "a web page of another origin asks for this",
             ));
@@ -79,8 +90,13 @@ impl CallerRules {
 /// The host that a request calls, without its port and in the case that the request has: of the authority of
 /// absolute-form, or else of the one `Host` field (RFC 9112 §3.2). Empty where HTTP/1.0 does not say.
 fn called_host<B>(request: &Request<B>) -> Result<Box<str>, ProxyError> {
-    let host = single_host(request.headers(), request.version())?;
     let uri = request.uri();
+    if uri.authority().is_none()
+        && let Some(host) = plain_host(request.headers())
+    {
+        return Ok(host.into());
+    }
+    let host = single_host(request.headers(), request.version())?;
     if let Some(authority) = uri.authority()
         && !(matches!(uri.scheme_str(), Some("http" | "https")) && is_host_and_port(authority))
     {
@@ -96,6 +112,29 @@ fn called_host<B>(request: &Request<B>) -> Result<Box<str>, ProxyError> {
 fn is_host_and_port(authority: &Authority) -> bool {
     let port = authority.as_str().strip_prefix(authority.host());
     port.is_some_and(|port| matches!(port, "" | ":") || authority.port_u16().is_some())
+}
+
+/// The host of the one `Host` field, if it is written in the way that nearly every one is: in letters, digits, dots and
+/// hyphens, with a port or without.
+fn plain_host(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(HOST).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return None;
+    };
+    let value = value.as_bytes();
+    let end = value.iter().position(|byte| *byte == b':');
+    let (host, port) = value.split_at(end.unwrap_or(value.len()));
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    let is_port = match port {
+        [] => true,
+        // Fewer digits than the largest port has.
+        [b':', digits @ ..] => {
+            matches!(digits.len(), 1..=4) && digits.iter().all(u8::is_ascii_digit)
+        }
+        _ => false,
+    };
+    let is_host = !host.is_empty() && host.iter().all(is_plain);
+    str::from_utf8(host).ok().filter(|_| is_host && is_port)
 }
 
 fn single_host(headers: &HeaderMap, version: Version) -> Result<Option<Authority>, ProxyError> {

@@ -143,11 +143,11 @@ async fn follow(
     let inputs = Inputs::read(&route, &parts)?;
     let query = inputs::forwarded_query(&route, target.query);
     let outbound_target = onward.upstream.target(rest, query.as_deref());
-    let stripped = onward.attach.strip(headers, &route.inputs)?;
+    let mut stripped = onward.attach.strip(headers, &route.inputs)?;
     check_inputs(&route, onward, &inputs)?;
     let head = onward
         .attach
-        .preview(&stripped, &onward.upstream.host, &inputs)?;
+        .preview(&mut stripped, &onward.upstream.host, &inputs)?;
     let upload = Upload::new(
         body,
         onward.replay_limit,
@@ -194,7 +194,7 @@ impl RouteTable {
             // What the target is can be read in two ways, so there is nothing to say about routes.
             Err(_) => return Vec::new(),
         };
-        let tried = self.0.iter();
+        let tried = self.iter();
         let tried = tried.take_while(|route| !taken.is_some_and(|taken| Arc::ptr_eq(taken, route)));
         let passed_over = tried.map(|route| PassedOver {
             route: Arc::clone(route),

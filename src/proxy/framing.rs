@@ -4,7 +4,7 @@
 //! honest client never sends it.
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, Version};
+use http::{HeaderMap, HeaderName, Version};
 
 use super::problem::ProxyError;
 
@@ -20,10 +20,11 @@ pub fn check(headers: &HeaderMap, version: Version, received: &[u8]) -> Result<(
             "the target has a #, and what follows it is never sent",
         ));
     }
-    let chunked = headers.contains_key(TRANSFER_ENCODING);
-    if !chunked && !headers.contains_key(CONTENT_LENGTH) {
+    let is_framing = |name: &HeaderName| matches!(*name, CONTENT_LENGTH | TRANSFER_ENCODING);
+    if !headers.keys().any(is_framing) {
         return Ok(());
     }
+    let chunked = headers.contains_key(TRANSFER_ENCODING);
     if chunked && version == Version::HTTP_10 {
         return Err(ProxyError::BadFraming("HTTP/1.0 has no Transfer-Encoding"));
     }
@@ -67,7 +68,7 @@ pub fn check(headers: &HeaderMap, version: Version, received: &[u8]) -> Result<(
 
 // `Uri` cuts a fragment off (RFC 9112 §3.2 knows none), and another reader would take the # for a part of the path.
 fn has_fragment(received: &[u8]) -> bool {
-    if !received.contains(&b'#') {
+    if memchr::memchr(b'#', received).is_none() {
         return false;
     }
     let line = received
@@ -85,17 +86,22 @@ fn has_fragment(received: &[u8]) -> bool {
 }
 
 fn head_lines(received: &[u8]) -> impl Iterator<Item = &[u8]> {
-    received
-        .split(|byte| *byte == b'\n')
-        .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
-        // An empty line before the request line is allowed (RFC 9112 §2.2).
+    let mut rest = received;
+    let lines = std::iter::from_fn(move || {
+        let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+        let (line, after) = rest.split_at_checked(end)?;
+        rest = after.get(1..)?;
+        Some(line.strip_suffix(b"\r").unwrap_or(line))
+    });
+    // An empty line before the request line is allowed (RFC 9112 §2.2).
+    lines
         .skip_while(|line| line.is_empty())
         .take_while(|line| !line.is_empty())
         .skip(1)
 }
 
 fn split_field(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let colon = line.iter().position(|byte| *byte == b':')?;
+    let colon = memchr::memchr(b':', line)?;
     let (name, value) = line.split_at_checked(colon)?;
     Some((name, value.get(1..)?.trim_ascii()))
 }

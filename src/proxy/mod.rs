@@ -30,7 +30,7 @@ use http::{HeaderValue, Method, Request, Response, Version};
 use hyper::body::Incoming;
 
 use self::answer::{AnswerBody, UpstreamAnswer};
-use self::attach::{Carried, Stripped};
+use self::attach::{Carried, Stripped, Writing};
 use self::caller::CallerRules;
 use self::hand_out::Asked;
 use self::inputs::Inputs;
@@ -188,12 +188,13 @@ impl Proxy {
                 rest,
                 parts,
             };
-            return hand_out::answer(&route, &asked, body, limits.body_idle, now).await;
+            let answer = hand_out::answer(&route, &asked, body, limits.body_idle, now);
+            return Box::pin(answer).await;
         };
         let inputs = Inputs::read(&route, &parts)?;
         let query = inputs::forwarded_query(&route, target.query);
         let outbound_target = onward.upstream.target(rest, query.as_deref());
-        let stripped = onward.attach.strip(headers, &route.inputs)?;
+        let mut stripped = onward.attach.strip(headers, &route.inputs)?;
         record.conflict = stripped.conflict;
 
         let subject = inputs.subject(&route.subject);
@@ -215,11 +216,11 @@ impl Proxy {
             upload: &upload,
             response_time: onward.timeouts.response,
         };
-        let exchange = Exchange {
+        let mut exchange = Exchange {
             route: &route,
             onward,
             sending: &sending,
-            stripped: &stripped,
+            stripped: &mut stripped,
             inputs: &inputs,
         };
         let sent_at = Moment::now();
@@ -228,10 +229,10 @@ impl Proxy {
 
         match exchange.judge(&mut answer).await {
             Verdict::Accepted => carried.accept(),
-            Verdict::Refused(refusal) if !stripped.keeps_authorization => {
-                answer = exchange
-                    .renew_and_replay(refusal, &subject, &carried, answer, record)
-                    .await?;
+            Verdict::Refused(refusal) if !exchange.stripped.keeps_authorization => {
+                let replay = exchange.renew_and_replay(refusal, &subject, &carried, answer, record);
+                // In a box, so that a request that is not refused is no larger for it.
+                answer = Box::pin(replay).await?;
             }
             Verdict::Refused(_) => record.unauthorized = Some(Unauthorized::Ignored),
             Verdict::NotTheToken(scopes) => {
@@ -244,6 +245,7 @@ impl Proxy {
             let idle = onward.timeouts.idle.max(limits.body_idle);
             answer.body_mut().rest_mut().detach(idle);
         }
+        worker.pool().reuse(stripped.into_headers());
         inbound.allow_idle(onward.timeouts.idle);
         Ok(answer::forward(answer, &method, onward.timeouts.idle))
     }
@@ -314,15 +316,20 @@ struct Exchange<'a> {
     route: &'a Route,
     onward: &'a Onward,
     sending: &'a Sending<'a>,
-    stripped: &'a Stripped,
+    stripped: &'a mut Stripped,
     inputs: &'a Inputs,
 }
 
 impl Exchange<'_> {
-    async fn send(&self, carried: &Carried) -> Result<UpstreamAnswer, ProxyError> {
-        let (attach, host) = (&self.onward.attach, &self.onward.upstream.host);
-        let write = || attach.write(self.stripped, host, carried, self.inputs);
-        self.sending.send(write).await
+    async fn send(&mut self, carried: &Carried) -> Result<UpstreamAnswer, ProxyError> {
+        let writing = Writing {
+            attach: &self.onward.attach,
+            stripped: self.stripped,
+            host: &self.onward.upstream.host,
+            carried,
+            inputs: self.inputs,
+        };
+        self.sending.send(writing).await
     }
 
     async fn judge(&self, answer: &mut UpstreamAnswer) -> Verdict {
@@ -332,7 +339,7 @@ impl Exchange<'_> {
 
     /// A refusal: good by our clock, not by the upstream's. One new token, one replay; without either the refusal is the answer.
     async fn renew_and_replay(
-        &self,
+        &mut self,
         refusal: Refusal,
         subject: &Subject,
         refused: &Carried,
@@ -388,7 +395,7 @@ impl Exchange<'_> {
         replayed.map(|(answer, _)| answer)
     }
 
-    async fn replay(&self, carried: &Carried) -> Result<(UpstreamAnswer, Verdict), ProxyError> {
+    async fn replay(&mut self, carried: &Carried) -> Result<(UpstreamAnswer, Verdict), ProxyError> {
         let mut answer = self.send(carried).await?;
         let verdict = self.judge(&mut answer).await;
         if verdict == Verdict::Accepted {

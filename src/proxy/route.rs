@@ -1,6 +1,7 @@
 //! Which route a request takes.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -131,9 +132,28 @@ pub struct Matched<'a> {
 
 /// The routes, tried in the file's order.
 #[derive(Debug, Default)]
-pub struct RouteTable(pub Vec<Arc<Route>>);
+pub struct RouteTable {
+    routes: Vec<Arc<Route>>,
+    /// Where there are so many that it costs less than to try each.
+    index: Option<Index>,
+}
 
 impl RouteTable {
+    /// These routes, in this order.
+    #[must_use]
+    pub fn new(routes: Vec<Arc<Route>>) -> Self {
+        let index = (routes.len() > MOST_TRIED).then(|| {
+            let paths = routes.iter().map(|route| &*route.matcher.segments);
+            Index::of(paths)
+        });
+        Self { routes, index }
+    }
+
+    /// All of them, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.routes.iter()
+    }
+
     /// The first route that takes this request.
     ///
     /// # Errors
@@ -145,21 +165,93 @@ impl RouteTable {
         host: &str,
         target: Target<'a>,
     ) -> Result<Matched<'a>, ProxyError> {
-        for route in &self.0 {
-            if route.matcher.takes_method(method)
-                && route.matcher.takes_host(host)
-                && let Some((captures, rest)) = route.matcher.matches(target.path)?
-            {
-                return Ok(Matched {
-                    route: Arc::clone(route),
-                    captures,
-                    rest,
-                });
+        let found = match &self.index {
+            // An escape may decide, and that is found out by trying each.
+            Some(index) if !target.path.contains('%') => {
+                let numbers = index.candidates(target.path);
+                let routes = numbers.into_iter().filter_map(|it| self.routes.get(it));
+                first(routes, method, host, target)
             }
-        }
-        Err(ProxyError::NoRoute)
+            _ => first(self.routes.iter(), method, host, target),
+        };
+        found?.ok_or(ProxyError::NoRoute)
     }
 }
+
+fn first<'r, 'a>(
+    routes: impl Iterator<Item = &'r Arc<Route>>,
+    method: &Method,
+    host: &str,
+    target: Target<'a>,
+) -> Result<Option<Matched<'a>>, ProxyError> {
+    for route in routes {
+        if route.matcher.takes_method(method)
+            && route.matcher.takes_host(host)
+            && let Some((captures, rest)) = route.matcher.matches(target.path)?
+        {
+            return Ok(Some(Matched {
+                route: Arc::clone(route),
+                captures,
+                rest,
+            }));
+        }
+    }
+    Ok(None)
+}
+
+/// Which routes a path may take, by the segments that they begin with.
+#[derive(Debug, Default)]
+struct Index {
+    literals: HashMap<String, Self>,
+    capture: Option<Box<Self>>,
+    /// The numbers of the routes whose segments end here.
+    routes: Vec<usize>,
+}
+
+impl Index {
+    fn of<'a>(paths: impl Iterator<Item = &'a [Segment]>) -> Self {
+        let mut index = Self::default();
+        for (number, segments) in paths.enumerate() {
+            let mut node = &mut index;
+            for segment in segments {
+                node = match segment {
+                    Segment::Literal(literal) => node.literals.entry(literal.clone()).or_default(),
+                    Segment::Capture => node.capture.get_or_insert_default(),
+                };
+            }
+            node.routes.push(number);
+        }
+        index
+    }
+
+    /// The numbers of all routes that a path without escapes may take, in their order.
+    fn candidates(&self, path: &str) -> Vec<usize> {
+        let mut numbers = Vec::new();
+        self.collect(path.split('/').skip(1), &mut numbers);
+        numbers.sort_unstable();
+        numbers
+    }
+
+    fn collect<'a>(
+        &self,
+        mut segments: impl Iterator<Item = &'a str> + Clone,
+        numbers: &mut Vec<usize>,
+    ) {
+        numbers.extend_from_slice(&self.routes);
+        let Some(segment) = segments.next() else {
+            return;
+        };
+        if let Some(capture) = &self.capture {
+            capture.collect(segments.clone(), numbers);
+        }
+        if let Some(literal) = self.literals.get(segment) {
+            literal.collect(segments, numbers);
+        }
+    }
+}
+
+/// So few routes are tried one after another.
+const MOST_TRIED: usize = 8;
 
 /// The captured segments, and the rest of the path.
 type PathMatch<'a> = (Vec<Cow<'a, str>>, &'a str);
@@ -202,6 +294,8 @@ impl Matcher {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn matcher(path: &str) -> Matcher {
@@ -258,5 +352,22 @@ mod tests {
         assert!(narrow.takes_method(&Method::POST) && narrow.takes_host("API.local"));
         assert!(!narrow.takes_host("other.local"));
         assert!(!narrow.takes_method(&Method::GET));
+    }
+
+    proptest! {
+        #[test]
+        fn the_index_leaves_out_only_what_a_path_cannot_take(
+            routes in prop::collection::vec("(/([abc]|\\{x\\})){0,4}", 0..30),
+            path in "(/[abcd]?){1,5}",
+        ) {
+            let matchers: Vec<_> = routes.iter().map(|route| matcher(route)).collect();
+            let paths = matchers.iter().map(|matcher| &*matcher.segments);
+            let candidates = Index::of(paths).candidates(&path);
+            prop_assert!(candidates.is_sorted());
+            for (number, matcher) in matchers.iter().enumerate() {
+                let takes = matcher.matches(&path).unwrap().is_some();
+                prop_assert!(!takes || candidates.contains(&number), "{} {}", routes[number], path);
+            }
+        }
     }
 }

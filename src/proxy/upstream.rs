@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::time::Instant;
 
 use super::answer::{self, UpstreamAnswer};
+use super::attach::Writing;
 use super::peek::Peekable;
 use super::problem::ProxyError;
 use super::replay::{RequestBody, Upload, UploadError};
@@ -67,7 +68,7 @@ pub struct Sending<'a> {
 }
 
 impl Sending<'_> {
-    /// Sends the request with the head that `write` makes and waits for the head of the answer.
+    /// Sends the request with the head that `writing` makes and waits for the head of the answer.
     ///
     /// A connection that turns out to be closed before a byte was written, or under an idempotent request, costs nothing
     /// but a new connection. Nothing else is ever sent twice.
@@ -75,12 +76,9 @@ impl Sending<'_> {
     /// # Errors
     ///
     /// When there is no answer.
-    pub async fn send(
-        &self,
-        write: impl Fn() -> Result<HeaderMap, ProxyError>,
-    ) -> Result<UpstreamAnswer, ProxyError> {
+    pub async fn send(&self, mut writing: Writing<'_>) -> Result<UpstreamAnswer, ProxyError> {
         if let Some(connection) = self.pool.take(&self.upstream.endpoint) {
-            match self.send_on(connection, write()?).await {
+            match self.send_on(connection, writing.write()?).await {
                 Err(ProxyError::Send(error))
                     if error.is_reused
                         && (!error.is_written || self.method.is_idempotent())
@@ -88,19 +86,20 @@ impl Sending<'_> {
                 answered => return answered,
             }
         }
-        let connection = self.pool.connect(&self.upstream.endpoint).await?;
-        self.send_on(connection, write()?).await
+        // In a box, so that a request that needs no new connection is no larger for it.
+        let connection = Box::pin(self.pool.connect(&self.upstream.endpoint)).await?;
+        self.send_on(connection, writing.write()?).await
     }
 
     async fn send_on(
         &self,
-        connection: Connection<RequestBody>,
-        headers: HeaderMap,
+        connection: Box<Connection<RequestBody>>,
+        headers: &HeaderMap,
     ) -> Result<UpstreamAnswer, ProxyError> {
         let head = RequestHead {
             method: self.method,
             target: &self.target,
-            headers: &headers,
+            headers,
         };
         let sent_at = Instant::now();
         // An upload that still moves, or waits for the app, is not an upstream that is late.

@@ -134,13 +134,14 @@ impl Tokens {
             if let Some(token) = self.slots.own().fresh(now) {
                 return Ok(token);
             }
-            return self.get_slowly(self.slots.own(), subject, now).await;
+            // In a box, so that a request whose token is fresh is no larger for it.
+            return Box::pin(self.get_slowly(self.slots.own(), subject, now)).await;
         }
         if let Some(token) = self.slots.fresh(subject, now) {
             return Ok(token);
         }
-        let (slot, now) = self.place(subject, now).await?;
-        self.get_slowly(&slot, subject, now).await
+        let (slot, now) = Box::pin(self.place(subject, now)).await?;
+        Box::pin(self.get_slowly(&slot, subject, now)).await
     }
 
     async fn get_slowly(

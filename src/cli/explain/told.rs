@@ -173,7 +173,7 @@ impl Told<'_> {
 
     /// What the user wrote: the plan's routes are the file's, in its order.
     fn of_file(&self, route: &Route) -> Option<(usize, &RouteFile)> {
-        let mut routes = self.plan.routes.0.iter();
+        let mut routes = self.plan.routes.iter();
         let index = routes.position(|it| std::ptr::eq(std::sync::Arc::as_ptr(it), route))?;
         Some((index, self.file.routes.get(index)?))
     }

@@ -105,7 +105,7 @@ pub fn compile(
         .chain(&file.listen.hosts)
         .map(|host| host.value.clone());
     Ok(Plan {
-        routes: RouteTable(routes),
+        routes: RouteTable::new(routes),
         providers,
         callers: CallerRules {
             hosts: hosts.collect(),

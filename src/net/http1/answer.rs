@@ -2,9 +2,10 @@
 //!
 //! What two readers could read in two ways is refused: an answer that is not whole and plain is none.
 
+use std::cell::RefCell;
 use std::mem::MaybeUninit;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http_body::Frame;
@@ -55,17 +56,31 @@ impl Answers {
         }
     }
 
-    /// The next head, if it is whole. `to_head`: what it answers is a HEAD.
-    pub(super) fn next_head(&mut self, to_head: bool) -> Result<Option<Head>, BadAnswer> {
-        let Some(length) = end_of_head(&self.received, self.searched)? else {
-            self.searched = self.received.len();
-            return Ok(None);
+    /// The next head, if it is whole. `to_head`: what it answers is a HEAD. Its fields go into the map that is `spare`.
+    pub(super) fn next_head(
+        &mut self,
+        to_head: bool,
+        spare: &RefCell<HeaderMap>,
+    ) -> Result<Option<Head>, BadAnswer> {
+        // One that has come in pieces is looked through for its end, and not read again with each.
+        if self.searched > 0 && !has_end(&self.received, self.searched) {
+            return self.wait();
+        }
+        let Some((head, body, length)) = parse(&self.received, to_head, spare)? else {
+            return self.wait();
         };
+        self.received.advance(length);
         self.searched = 0;
-        let head = self.received.split_to(length);
-        let (head, body) = parse(&head, to_head)?;
         self.body = body;
         Ok(Some(head))
+    }
+
+    fn wait(&mut self) -> Result<Option<Head>, BadAnswer> {
+        self.searched = self.received.len();
+        if self.searched > MAX_HEAD_BYTES {
+            return Err(TOO_LARGE);
+        }
+        Ok(None)
     }
 
     /// The next piece of the body, if there is one.
@@ -94,67 +109,62 @@ impl Answers {
     }
 }
 
-/// Where the head ends that `received` begins with. What is before `searched` has been looked at.
-fn end_of_head(received: &[u8], searched: usize) -> Result<Option<usize>, BadAnswer> {
-    if searched < START.len() {
-        let begun = received.iter().zip(START);
-        if begun.clone().any(|(byte, wanted)| byte != wanted) {
-            return Err(BadAnswer("it does not begin like HTTP/1"));
-        }
-    }
-    let news = received.get(searched..).unwrap_or_default();
-    for at in memchr::memchr_iter(b'\n', news) {
-        let line = received.get(..searched + at).unwrap_or_default();
-        let Some(before) = line.strip_suffix(b"\r") else {
-            return Err(BadAnswer("a line ends without a carriage return"));
-        };
-        if before.ends_with(b"\n") {
-            let length = line.len() + 1;
-            return if length <= MAX_HEAD_BYTES {
-                Ok(Some(length))
-            } else {
-                Err(TOO_LARGE)
-            };
-        }
-    }
-    if received.len() > MAX_HEAD_BYTES {
-        return Err(TOO_LARGE);
-    }
-    Ok(None)
+/// Whether there may be an end of a head in `received`. What is before `searched` has been looked through.
+fn has_end(received: &[u8], searched: usize) -> bool {
+    let news = received.get(searched.saturating_sub(3)..);
+    let mut lines = memchr::memchr_iter(b'\n', news.unwrap_or_default());
+    // Where a carriage return is missing, there will be no end: let it be read, and refused.
+    lines.any(|at| {
+        let before = news.and_then(|news| news.get(..at)).unwrap_or_default();
+        before.ends_with(b"\r\n\r") || !before.ends_with(b"\r")
+    })
 }
 
-fn parse(head: &Bytes, to_head: bool) -> Result<(Head, Decoder), BadAnswer> {
+/// The head that `received` begins with, the body that follows it, and its length, if it is whole.
+fn parse(
+    received: &Bytes,
+    to_head: bool,
+    spare: &RefCell<HeaderMap>,
+) -> Result<Option<(Head, Decoder, usize)>, BadAnswer> {
+    let begun = received.iter().zip(START);
+    if begun.clone().any(|(byte, wanted)| byte != wanted) {
+        return Err(BadAnswer("it does not begin like HTTP/1"));
+    }
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut response = Response::new(&mut []);
     let parsed = httparse::ParserConfig::default()
-        .parse_response_with_uninit_headers(&mut response, head, &mut fields)
+        .parse_response_with_uninit_headers(&mut response, received, &mut fields)
         .map_err(|error| match error {
             httparse::Error::TooManyHeaders => BadAnswer("it has more than 100 fields"),
             httparse::Error::Version => BadAnswer("its version is not HTTP/1.0 or HTTP/1.1"),
             httparse::Error::Status => BadAnswer("its status line is broken"),
             _ => BadAnswer("a field of it is broken"),
         })?;
-    let (true, Some(code)) = (
-        parsed == httparse::Status::Complete(head.len()),
-        response.code,
-    ) else {
-        return Err(BadAnswer("its head ends before its end"));
+    let (httparse::Status::Complete(length), Some(code)) = (parsed, response.code) else {
+        return Ok(None);
     };
+    if length > MAX_HEAD_BYTES {
+        return Err(TOO_LARGE);
+    }
+    check_line_ends(received, length, response.headers)?;
     let status = StatusCode::from_u16(code).map_err(|_| BadAnswer("its status line is broken"))?;
     let is_new = response.version == Some(1);
-    let mut headers = HeaderMap::with_capacity(response.headers.len());
+    let has_no_body = to_head
+        || status.is_informational()
+        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let mut headers = spare.take();
+    headers.reserve(response.headers.len());
     let mut framing = Fields::default();
     for field in &*response.headers {
         let name = HeaderName::from_bytes(field.name.as_bytes());
         let name = name.map_err(|_| BadAnswer("a field of it is broken"))?;
-        let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value));
+        let value = HeaderValue::from_maybe_shared(received.slice_ref(field.value));
         let value = value.map_err(|_| BadAnswer("a field of it is broken"))?;
-        framing.note(&name, value.as_bytes());
-        headers.append(name, value);
+        // Where there is a body, it says itself how long it is.
+        if !framing.note(&name, value.as_bytes()) || has_no_body {
+            headers.append(name, value);
+        }
     }
-    let has_no_body = to_head
-        || status.is_informational()
-        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let body = if has_no_body {
         Decoder::EMPTY
     } else {
@@ -170,7 +180,26 @@ fn parse(head: &Bytes, to_head: bool) -> Result<(Head, Decoder), BadAnswer> {
         headers,
         keeps_open: keeps_open && body.knows_its_end(),
     };
-    Ok((head, body))
+    Ok(Some((head, body, length)))
+}
+
+/// Every line ends as it must: httparse lets the carriage return be missing, others do not.
+fn check_line_ends(
+    received: &[u8],
+    length: usize,
+    fields: &[httparse::Header<'_>],
+) -> Result<(), BadAnswer> {
+    let head = received.get(..length).unwrap_or_default();
+    let ends_well = |end: usize| head.get(..end).is_some_and(|line| line.ends_with(b"\r\n"));
+    // A name stands at the beginning of its line: before it is the end of the line before.
+    let begins = |field: &httparse::Header<'_>| {
+        ends_well((field.name.as_ptr() as usize).wrapping_sub(head.as_ptr() as usize))
+    };
+    if fields.iter().all(begins) && head.ends_with(b"\r\n\r\n") {
+        Ok(())
+    } else {
+        Err(BadAnswer("a line ends without a carriage return"))
+    }
 }
 
 /// What the fields of a head say about what follows it.
@@ -183,7 +212,8 @@ struct Fields {
 }
 
 impl Fields {
-    fn note(&mut self, name: &HeaderName, value: &[u8]) {
+    /// Whether the field is about the length of the body.
+    fn note(&mut self, name: &HeaderName, value: &[u8]) -> bool {
         if *name == CONTENT_LENGTH {
             for member in value.split(|byte| *byte == b',') {
                 let length = to_length(member.trim_ascii());
@@ -207,6 +237,7 @@ impl Fields {
                 self.keeps_alive |= option.eq_ignore_ascii_case(b"keep-alive");
             }
         }
+        matches!(*name, CONTENT_LENGTH | TRANSFER_ENCODING)
     }
 
     /// How the body is delimited (RFC 9112 §6.3).

@@ -31,8 +31,10 @@ use super::connect::Transport;
 /// What a worker reads into and writes from: one for all its connections.
 #[derive(Debug, Default)]
 pub(super) struct Buffers {
-    room: RefCell<BytesMut>,
+    heads: RefCell<BytesMut>,
+    bodies: RefCell<BytesMut>,
     front: RefCell<Vec<u8>>,
+    fields: RefCell<HeaderMap>,
 }
 
 /// One connection, and the exchange that is under way on it.
@@ -91,7 +93,7 @@ where
         let front = self.buffers.front.take();
         self.outgoing = Some(Outgoing::new(head, body, front));
         self.to_head = *head.method == Method::HEAD;
-        self.may_switch = head.headers.contains_key(UPGRADE);
+        self.may_switch = head.headers.keys().any(|name| *name == UPGRADE);
         self.is_written = false;
     }
 
@@ -108,8 +110,11 @@ where
     ) -> Poll<Result<(StatusCode, HeaderMap), Broken>> {
         self.write(cx)?;
         loop {
-            let Some(head) = self.answers.next_head(self.to_head)? else {
-                let bytes = ready!(self.poll_read(cx)).map_err(Broken::Io)?;
+            let Some(head) = self.answers.next_head(self.to_head, &self.buffers.fields)? else {
+                let read = self
+                    .buffers
+                    .poll_read_head(cx, &mut self.transport.borrow_mut());
+                let bytes = ready!(read).map_err(Broken::Io)?;
                 if bytes.is_empty() {
                     return Poll::Ready(Err(Broken::Closed));
                 }
@@ -144,7 +149,10 @@ where
             if self.is_over() {
                 return Poll::Ready(None);
             }
-            let bytes = ready!(self.poll_read(cx)).map_err(Broken::Io)?;
+            let read = self
+                .buffers
+                .poll_read_body(cx, &mut self.transport.borrow_mut());
+            let bytes = ready!(read).map_err(Broken::Io)?;
             if bytes.is_empty() {
                 self.answers.end().map_err(Broken::from)?;
             } else {
@@ -173,8 +181,14 @@ where
 
     /// Whether nothing has come since the last exchange: an end, or bytes that nobody asked for, would be no good.
     pub(super) fn is_quiet(&self) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
-        self.poll_read(&mut cx).is_pending()
+        match &mut *self.transport.borrow_mut() {
+            Transport::Tcp(tcp) => would_block(&tcp.try_read(&mut [0])),
+            Transport::Unix(unix) => would_block(&unix.try_read(&mut [0])),
+            Transport::Tls(tls) => {
+                let mut cx = Context::from_waker(Waker::noop());
+                Pin::new(tls.as_mut()).poll_fill_buf(&mut cx).is_pending()
+            }
+        }
     }
 
     /// Writes the rest of the request in a task of its own, unless the other side takes nothing of it for `idle`. The
@@ -231,15 +245,39 @@ where
         }
         Ok(())
     }
+}
 
-    fn poll_read(&self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
-        self.buffers.poll_read(cx, &mut self.transport.borrow_mut())
-    }
+fn would_block(read: &io::Result<usize>) -> bool {
+    matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
 impl Buffers {
-    /// What the other side has sent; nothing at its end.
-    fn poll_read(
+    /// What the other side has sent, where a head is expected; nothing at its end. Small answers share one piece of memory.
+    fn poll_read_head(
+        &self,
+        cx: &mut Context<'_>,
+        transport: &mut Transport,
+    ) -> Poll<io::Result<Bytes>> {
+        let mut room = self.heads.borrow_mut();
+        if room.capacity() < LEAST_HEAD_BYTES {
+            room.reserve(HEAD_ROOM_BYTES);
+        }
+        match transport {
+            Transport::Tcp(tcp) => ready!(pin!(tcp.read_buf(&mut *room)).poll(cx)).map(drop)?,
+            Transport::Unix(unix) => ready!(pin!(unix.read_buf(&mut *room)).poll(cx)).map(drop)?,
+            Transport::Tls(tls) => {
+                let mut tls = Pin::new(tls.as_mut());
+                let received = ready!(tls.as_mut().poll_fill_buf(cx))?;
+                let length = received.len();
+                room.extend_from_slice(received);
+                tls.consume(length);
+            }
+        }
+        Poll::Ready(Ok(room.split().freeze()))
+    }
+
+    /// What the other side has sent, where a body is expected; nothing at its end.
+    fn poll_read_body(
         &self,
         cx: &mut Context<'_>,
         transport: &mut Transport,
@@ -262,9 +300,9 @@ impl Buffers {
         cx: &mut Context<'_>,
         socket: &mut (impl AsyncRead + Unpin),
     ) -> Poll<io::Result<Bytes>> {
-        let mut room = self.room.borrow_mut();
+        let mut room = self.bodies.borrow_mut();
         if room.capacity() < LARGE_BYTES {
-            room.reserve(ROOM_BYTES);
+            room.reserve(BODY_ROOM_BYTES);
         }
         let read = ready!(pin!(socket.read_buf(&mut *room)).poll(cx))?;
         if read >= LARGE_BYTES {
@@ -275,8 +313,16 @@ impl Buffers {
         Poll::Ready(Ok(bytes))
     }
 
+    /// Takes a map that is no longer wanted, for the fields of an answer.
+    pub(super) fn reuse(&self, mut fields: HeaderMap) {
+        if fields.capacity() <= MOST_REUSED {
+            fields.clear();
+            self.fields.replace(fields);
+        }
+    }
+
     fn keep(&self, mut front: Vec<u8>) {
-        if front.capacity() <= LARGE_BYTES {
+        if front.capacity() <= HEAD_ROOM_BYTES {
             front.clear();
             self.front.replace(front);
         }
@@ -284,10 +330,16 @@ impl Buffers {
 }
 
 const UNASKED: BadAnswer = BadAnswer("it switches protocols, and nobody has asked for that");
-/// The most that is read at once.
-const ROOM_BYTES: usize = 64 * 1024;
+/// What answers that come in one piece share: an app that is slow to take one holds no more than this.
+const HEAD_ROOM_BYTES: usize = 16 * 1024;
+/// What there is left of it at the least for the next.
+const LEAST_HEAD_BYTES: usize = 4 * 1024;
+/// The most of a body that is read at once.
+const BODY_ROOM_BYTES: usize = 64 * 1024;
 /// What is read at once and is at least so long is handed on with the room that it is in; the rest is copied out of it.
 const LARGE_BYTES: usize = 16 * 1024;
+/// A map with room for more fields than this is not kept.
+const MOST_REUSED: usize = 64;
 
 #[cfg(test)]
 mod tests;

@@ -55,7 +55,7 @@ fn read(case: &Case, mut pieces: VecDeque<Bytes>) -> Read {
     let mut answers = Answers::new();
     let mut read = Read::default();
     let keeps_open = loop {
-        match answers.next_head(case.to == "HEAD") {
+        match answers.next_head(case.to == "HEAD", &RefCell::default()) {
             Ok(Some(head)) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
                 read.broken = Some("head");
                 return read;
@@ -368,7 +368,7 @@ async fn an_answer_that_switches_nothing_is_no_tunnel() {
 #[tokio::test]
 async fn a_body_of_any_size_comes_whole() {
     use tokio::io::AsyncWriteExt as _;
-    for length in [0, 1, LARGE_BYTES - 1, LARGE_BYTES, ROOM_BYTES * 3 + 5] {
+    for length in [0, 1, LARGE_BYTES - 1, LARGE_BYTES, BODY_ROOM_BYTES * 3 + 5] {
         let (mut line, mut far) = line().await;
         line.begin(
             &head(&Method::GET, &HeaderMap::new()),
