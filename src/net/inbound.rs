@@ -1,4 +1,5 @@
-//! A connection from the app, as hyper sees it, with two things that hyper does not give.
+//! A connection from the app, as hyper sees it. Its first bytes tell its protocol; where that is HTTP/1.1, there are two
+//! things more that hyper does not give.
 //!
 //! * the bytes of a request head as they arrived: hyper settles a doubtful framing silently, and we want to refuse it;
 //! * interim answers (1xx): hyper's server writes none but 100.
@@ -32,12 +33,24 @@ impl Default for Scratch {
 #[derive(Clone, Debug)]
 pub struct Inbound(Rc<Shared>);
 
+/// What an app speaks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Protocol {
+    /// HTTP/1.1, or HTTP/1.0.
+    Http1,
+    /// HTTP/2, known by its preface (RFC 9113 §3.4).
+    Http2,
+}
+
 #[derive(Debug)]
 struct Shared {
     /// Borrowed for one call at a time.
     socket: RefCell<Socket>,
     local: Option<SocketAddr>,
     head: RefCell<Vec<u8>>,
+    /// How much at the end of `head` hyper has not read: what was read to learn the protocol.
+    unread: Cell<usize>,
+    protocol: Cell<Protocol>,
     /// Whether what is read now may be (part of) a head.
     between_requests: Cell<bool>,
     /// Whether hyper has nothing half written.
@@ -61,6 +74,8 @@ impl Inbound {
             local: socket.local()?,
             socket: RefCell::new(socket),
             head: RefCell::default(),
+            unread: Cell::new(0),
+            protocol: Cell::new(Protocol::Http1),
             between_requests: Cell::new(true),
             flushed: Cell::new(true),
             interim: RefCell::default(),
@@ -68,6 +83,40 @@ impl Inbound {
             head_timer: RefCell::default(),
             is_first: Cell::new(true),
         })))
+    }
+
+    /// Reads until it is clear what the app speaks, within the time for a head. hyper gets what was read.
+    ///
+    /// # Errors
+    ///
+    /// When the connection fails, or says nothing in time.
+    pub fn poll_protocol(
+        &self,
+        scratch: &Scratch,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Protocol>> {
+        let shared = &self.0;
+        let mut scratch = scratch.0.borrow_mut();
+        let room = scratch.get_mut(..FIRST_READ_BYTES).unwrap_or_default();
+        loop {
+            let mut read = ReadBuf::new(&mut *room);
+            let polled = shared.socket.borrow_mut().poll_read(cx, &mut read)?;
+            if polled.is_pending() {
+                ready!(shared.poll_head_timer(cx))?;
+            }
+            let mut head = shared.head.borrow_mut();
+            head.extend_from_slice(read.filled());
+            let is_whole = read.filled().is_empty() || head.len() >= PREFACE.len();
+            if head.starts_with(PREFACE) {
+                shared.protocol.set(Protocol::Http2);
+                shared.between_requests.set(false);
+                shared.head_timer.borrow_mut().take();
+            } else if PREFACE.starts_with(&head) && !is_whole {
+                continue;
+            }
+            shared.unread.set(head.len());
+            return Poll::Ready(Ok(shared.protocol.get()));
+        }
     }
 
     /// What hyper reads from and writes to.
@@ -85,21 +134,23 @@ impl Inbound {
         self.0.local
     }
 
-    /// A request has begun: shows the bytes that its head came in, which may be followed by others.
+    /// A request of HTTP/1.1 has begun: shows the bytes that its head came in, which may be followed by others.
     pub fn begin_request<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
         self.0.between_requests.set(false);
         self.0.is_first.set(false);
         self.0.head_timer.borrow_mut().take();
         let mut head = self.0.head.borrow_mut();
         let seen = look(&head);
-        head.clear();
+        let read = head.len() - self.0.unread.get();
+        head.drain(..read);
         head.shrink_to(KEPT_HEAD_BYTES);
         seen
     }
 
-    /// The answer has been given: what comes next is a head.
+    /// The answer has been given: what comes next is a head. In HTTP/2, where requests overlap, that says nothing.
     pub fn end_request(&self) {
-        self.0.between_requests.set(true);
+        let is_alone = self.0.protocol.get() == Protocol::Http1;
+        self.0.between_requests.set(is_alone);
     }
 
     /// Writes an interim answer (RFC 9110 §15.2), or drops it where it cannot be written right now.
@@ -108,7 +159,7 @@ impl Inbound {
         if !shared.flushed.get() || !shared.interim.borrow().is_empty() {
             return;
         }
-        if let Ok(written) = shared.socket.borrow().try_write(head)
+        if let Ok(written) = shared.socket.borrow_mut().try_write(head)
             && let Some(rest) = head.get(written..)
         {
             shared.interim.borrow_mut().extend_from_slice(rest);
@@ -138,6 +189,23 @@ pub struct InboundStream {
 }
 
 impl Shared {
+    /// Gives hyper what was read to learn the protocol. Says whether there was any.
+    fn give_unread(&self, buf: &mut ReadBufCursor<'_>) -> bool {
+        let unread = self.unread.get();
+        if unread == 0 {
+            return false;
+        }
+        let mut head = self.head.borrow_mut();
+        let begin = head.len() - unread;
+        let given = unread.min(buf.remaining());
+        buf.put_slice(head.get(begin..begin + given).unwrap_or_default());
+        self.unread.set(unread - given);
+        if self.protocol.get() == Protocol::Http2 && given == unread {
+            *head = Vec::new();
+        }
+        true
+    }
+
     /// Writes what is left of an interim answer, before anything else.
     fn poll_interim(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut interim = self.interim.borrow_mut();
@@ -156,6 +224,9 @@ impl Read for InboundStream {
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let shared = &self.inbound.0;
+        if shared.give_unread(&mut buf) {
+            return Poll::Ready(Ok(()));
+        }
         let mut scratch = self.scratch.0.borrow_mut();
         let room = scratch.len().min(buf.remaining());
         let Some(scratch) = scratch.get_mut(..room) else {
@@ -198,11 +269,12 @@ impl Write for InboundStream {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let shared = &self.inbound.0;
         shared.flushed.set(true);
-        shared.poll_interim(cx)
+        ready!(shared.poll_interim(cx))?;
+        shared.socket.borrow_mut().poll_flush(cx)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.inbound.0.socket.borrow().shutdown())
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.inbound.0.socket.borrow_mut().poll_shutdown(cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -227,6 +299,10 @@ fn is_unfinished(head: &[u8]) -> bool {
     !head.is_empty() && !head.trim_ascii_start().ends_with(b"\r\n\r\n")
 }
 
+/// What every connection of HTTP/2 begins with, and none of HTTP/1.1.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// What is read to learn the protocol: no more than hyper takes at once.
+const FIRST_READ_BYTES: usize = 8 * 1024;
 /// The most that is read at once, and the longest head that is looked at.
 const SCRATCH_BYTES: usize = 64 * 1024;
 /// What an idle connection may keep of the room that its last head took.

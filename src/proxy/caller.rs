@@ -80,22 +80,31 @@ impl CallerRules {
 }
 
 /// The host that a request calls, without its port and in the case that the request has: of the authority of
-/// absolute-form, or else of the one `Host` field (RFC 9112 §3.2). Empty where HTTP/1.0 does not say.
+/// absolute-form or of HTTP/2, or else of the one `Host` field (RFC 9112 §3.2). Empty where HTTP/1.0 does not say.
 fn called_host<B>(request: &Request<B>) -> Result<Box<str>, ProxyError> {
-    let host = single_host(request.headers(), request.version())?;
-    let authority = request.uri().authority().or(host.as_ref());
-    Ok(authority.map_or("", Authority::host).into())
+    let host = single_host(request.headers())?;
+    let authority = request.uri().authority();
+    match (&host, authority, request.version()) {
+        // HTTP/1.0 knows no Host.
+        (None, _, Version::HTTP_10) => {}
+        // The field is for gateways that came from HTTP/1.1 (RFC 9113 §8.3.1), and may not say otherwise.
+        (None, Some(authority), Version::HTTP_2) if !has_user(authority) => {}
+        (Some(host), Some(authority), Version::HTTP_2) if host != authority => {
+            return Err(ProxyError::BadFraming("the Host is not the :authority"));
+        }
+        (None, _, _) => return Err(ProxyError::BadFraming("the request has no Host")),
+        (Some(_), _, _) => {}
+    }
+    Ok(authority
+        .or(host.as_ref())
+        .map_or("", Authority::host)
+        .into())
 }
 
-fn single_host(headers: &HeaderMap, version: Version) -> Result<Option<Authority>, ProxyError> {
+fn single_host(headers: &HeaderMap) -> Result<Option<Authority>, ProxyError> {
     let mut values = headers.get_all(HOST).iter();
     let Some(value) = values.next() else {
-        // HTTP/1.0 knows no Host.
-        return if version == Version::HTTP_10 {
-            Ok(None)
-        } else {
-            Err(ProxyError::BadFraming("the request has no Host"))
-        };
+        return Ok(None);
     };
     if values.next().is_some() {
         return Err(ProxyError::BadFraming("the request has more than one Host"));
@@ -105,9 +114,13 @@ fn single_host(headers: &HeaderMap, version: Version) -> Result<Option<Authority
         .ok()
         .and_then(|value| value.parse::<Authority>().ok());
     match authority {
-        Some(authority) if !authority.as_str().contains('@') => Ok(Some(authority)),
+        Some(authority) if !has_user(&authority) => Ok(Some(authority)),
         _ => Err(ProxyError::BadFraming("the Host is not a host and a port")),
     }
+}
+
+fn has_user(authority: &Authority) -> bool {
+    authority.as_str().contains('@')
 }
 
 #[cfg(test)]

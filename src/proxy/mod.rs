@@ -5,6 +5,7 @@ pub mod attach;
 pub mod caller;
 pub mod explain;
 pub mod framing;
+pub mod grpc;
 pub mod hand_out;
 pub mod inputs;
 pub mod peek;
@@ -17,6 +18,7 @@ pub mod upstream;
 pub mod verdict;
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -27,9 +29,10 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, Version};
 use hyper::body::Incoming;
 
-use self::answer::{AnswerBody, UpstreamAnswer};
+use self::answer::{AnswerBody, OnTrailers, UpstreamAnswer};
 use self::attach::{Carried, Stripped};
 use self::caller::CallerRules;
+use self::grpc::Call;
 use self::hand_out::Asked;
 use self::inputs::Inputs;
 use self::problem::ProxyError;
@@ -43,6 +46,7 @@ use crate::clock::Moment;
 use crate::metrics::{Metrics, Replay, RouteMetrics, Unauthorized};
 use crate::net::inbound::Inbound;
 use crate::net::pool::PoolSettings;
+use crate::net::tls::ServerTls;
 use crate::provider::Subject;
 use crate::token::Tokens;
 use crate::token::cache::slot::Rejected;
@@ -72,6 +76,8 @@ pub struct Plan {
     pub limits: Limits,
     /// How connections to upstreams are kept.
     pub pool: PoolSettings,
+    /// The certificate for apps that call over TLS; plaintext if absent.
+    pub tls: Option<Arc<ServerTls>>,
 }
 
 /// Bounds on what a caller may send.
@@ -125,7 +131,13 @@ impl Proxy {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Answers one request. Every failure becomes a problem document here, and everything is counted here.
+    /// Whether callers are asked to connect elsewhere.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Answers one request. Every failure becomes an answer here, and everything is counted here.
     pub async fn handle(
         &self,
         worker: &Worker,
@@ -133,25 +145,33 @@ impl Proxy {
         request: Request<Incoming>,
     ) -> Response<AnswerBody> {
         let mut observed = Observed::begin(self, worker, inbound);
-        let answered = self
-            .forward(
-                worker,
-                inbound,
-                request,
-                observed.began,
-                &mut observed.record,
-            )
-            .await;
-        let mut response = answered.unwrap_or_else(|error| {
-            tracing::debug!(%error, "not forwarded");
-            error.to_response()
-        });
-        if self.draining.load(Ordering::Relaxed) {
+        let (version, call) = (request.version(), Call::of(&request));
+        let answered = {
+            let record = &mut observed.record;
+            let forwarding =
+                pin!(self.forward(worker, inbound, request, call, observed.began, record));
+            Call::bound(call, forwarding).await
+        };
+        let (status, mut response) = match answered {
+            Ok(response) => (response.status(), response),
+            Err(error) => {
+                tracing::debug!(%error, "not forwarded");
+                let response = match call {
+                    Some(_) => grpc::refusal(&error),
+                    None => error.to_response(),
+                };
+                (error.status(), response)
+            }
+        };
+        if version == Version::HTTP_2 {
+            // Its connections end otherwise.
+            response.headers_mut().remove(CONNECTION);
+        } else if self.is_draining() {
             response
                 .headers_mut()
                 .insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        observed.status = response.status().as_u16();
+        observed.status = status.as_u16();
         response.body_mut().on_done(move || drop(observed));
         response
     }
@@ -161,6 +181,7 @@ impl Proxy {
         worker: &Worker,
         inbound: &Inbound,
         request: Request<Incoming>,
+        call: Option<Call>,
         now: Moment,
         record: &mut Record,
     ) -> Result<Response<AnswerBody>, ProxyError> {
@@ -170,9 +191,12 @@ impl Proxy {
             method,
             uri,
             version,
-            headers,
+            mut headers,
             ..
         } = head;
+        if version == Version::HTTP_2 {
+            attach::join_cookies(&mut headers);
+        }
         let target = Target::parse(&uri)?;
         let matched = self.plan.load().routes.find(&method, &host, target)?;
         let Matched {
@@ -216,7 +240,7 @@ impl Proxy {
         let sending = Sending {
             pool: worker.pool(),
             interim: worker.interim(),
-            inbound: (version != Version::HTTP_10).then_some(inbound),
+            inbound: (version == Version::HTTP_11).then_some(inbound),
             upstream: &onward.upstream,
             method: &method,
             target: outbound_target,
@@ -229,13 +253,19 @@ impl Proxy {
             sending: &sending,
             stripped: &stripped,
             inputs: &inputs,
+            is_call: call.is_some(),
         };
         let sent_at = Moment::now();
         let mut answer = exchange.send(&carried).await?;
         record.upstream_took = Some(sent_at.elapsed());
 
+        let mut on_trailers = None;
         match exchange.judge(&mut answer).await {
             Verdict::Accepted => carried.accept(),
+            Verdict::InTrailers if !stripped.keeps_authorization => {
+                on_trailers = Some(judge_trailers(&route, subject, carried));
+            }
+            Verdict::InTrailers => {}
             Verdict::Refused(refusal) if !stripped.keeps_authorization => {
                 answer = exchange
                     .renew_and_replay(refusal, &subject, &carried, answer, record)
@@ -251,7 +281,13 @@ impl Proxy {
         if !upload.is_finished() {
             answer.body_mut().rest_mut().detach();
         }
-        Ok(answer::forward(answer, &method, onward.timeouts.idle))
+        let asked = (&method, version);
+        Ok(answer::forward(
+            answer,
+            asked,
+            onward.timeouts.idle,
+            on_trailers,
+        ))
     }
 
     // What is checked before anything is looked up. Tells the host that the request calls.
@@ -260,9 +296,12 @@ impl Proxy {
         inbound: &Inbound,
         request: &Request<Incoming>,
     ) -> Result<(Limits, Box<str>), ProxyError> {
-        inbound.begin_request(|received| {
-            framing::check(request.headers(), request.version(), received)
-        })?;
+        let (headers, version) = (request.headers(), request.version());
+        if version == Version::HTTP_2 {
+            framing::check_http2(headers)?;
+        } else {
+            inbound.begin_request(|received| framing::check(headers, version, received))?;
+        }
         let plan = self.plan.load();
         let host = plan.admit(request, inbound.local())?;
         Ok((plan.limits, host))
@@ -320,6 +359,8 @@ struct Exchange<'a> {
     sending: &'a Sending<'a>,
     stripped: &'a Stripped,
     inputs: &'a Inputs,
+    /// Whether it is a call of gRPC.
+    is_call: bool,
 }
 
 impl Exchange<'_> {
@@ -330,8 +371,11 @@ impl Exchange<'_> {
     }
 
     async fn judge(&self, answer: &mut UpstreamAnswer) -> Verdict {
-        let patience = self.onward.timeouts.idle;
-        self.onward.unauthorized.judge(answer, patience).await
+        let rules = &self.onward.unauthorized;
+        if self.is_call {
+            return rules.judge_call(answer).await;
+        }
+        rules.judge(answer, self.onward.timeouts.idle).await
     }
 
     /// A refusal: good by our clock, not by the upstream's. One new token, one replay; without either the refusal is the answer.
@@ -345,10 +389,7 @@ impl Exchange<'_> {
     ) -> Result<UpstreamAnswer, ProxyError> {
         let tokens = &self.route.tokens;
         // Renewed first, and only then asked whether this request gains by it: the next one does.
-        let rejected = match refusal.renew {
-            Renew::Own => tokens.reject(subject, &refused.own, Moment::now()),
-            Renew::Parent => tokens.reject_parent(subject, &refused.own, Moment::now()),
-        };
+        let rejected = reject(tokens, refusal.renew, subject, refused);
         let is_replayable = self.sending.upload.is_replayable()
             && self.onward.replay_limit.is_some()
             && !refusal.has_data;
@@ -380,7 +421,7 @@ impl Exchange<'_> {
         let replayed = self.replay(&carried).await;
         record.replay = Some(match &replayed {
             Err(_) => Replay::Error,
-            Ok((_, Verdict::Accepted)) => Replay::Recovered,
+            Ok((_, Verdict::Accepted | Verdict::InTrailers)) => Replay::Recovered,
             Ok((_, Verdict::Refused(_))) => Replay::StillUnauthorized,
             Ok((_, Verdict::NotTheToken(scopes))) => {
                 record.missing_scopes.clone_from(scopes);
@@ -398,6 +439,35 @@ impl Exchange<'_> {
         }
         Ok((answer, verdict))
     }
+}
+
+/// The token that an upstream refused is not used again.
+fn reject(tokens: &Tokens, renew: Renew, subject: &Subject, refused: &Carried) -> Rejected {
+    match renew {
+        Renew::Own => tokens.reject(subject, &refused.own, Moment::now()),
+        Renew::Parent => tokens.reject_parent(subject, &refused.own, Moment::now()),
+    }
+}
+
+/// What becomes of the tokens of a call whose answer has begun: the app has seen the beginning, so it is not sent again.
+fn judge_trailers(route: &Arc<Route>, subject: Subject, carried: Carried) -> OnTrailers {
+    let route = Arc::clone(route);
+    Box::new(move |trailers| {
+        let Destination::Upstream(onward) = &route.destination else {
+            return;
+        };
+        match onward.unauthorized.judge_trailers(trailers) {
+            Verdict::Refused(refusal) => {
+                let rejected = reject(&route.tokens, refusal.renew, &subject, &carried);
+                route.metrics.unauthorized(match rejected {
+                    Rejected::Guarded => Unauthorized::Guarded,
+                    Rejected::NotNow => Unauthorized::Ignored,
+                    Rejected::Newer(_) | Rejected::Renewing(_) => Unauthorized::NotReplayable,
+                });
+            }
+            Verdict::Accepted | Verdict::InTrailers | Verdict::NotTheToken(_) => carried.accept(),
+        }
+    })
 }
 
 /// Watches one request from its head to the end of its answer, or to its caller's hanging up.

@@ -66,6 +66,9 @@ pub enum ProxyError {
     /// The upstream did not answer in time.
     #[error("the upstream did not answer within {0:?}")]
     UpstreamTimeout(Duration),
+    /// A call of gRPC was not answered for as long as its caller waits.
+    #[error("there was no answer within the {0:?} that the caller waits")]
+    Deadline(Duration),
 }
 
 /// An input that the provider cannot use: the app's mistake, told before anything is fetched.
@@ -209,7 +212,7 @@ impl ProxyError {
                 "The upstream's answer is not usable",
                 "http_protocol_error",
             ),
-            Self::UpstreamTimeout(_) => row(
+            Self::UpstreamTimeout(_) | Self::Deadline(_) => row(
                 S::GATEWAY_TIMEOUT,
                 "upstream-timeout",
                 "The upstream took too long",

@@ -22,6 +22,7 @@ mod explain;
 mod four_systems;
 mod hand_out;
 mod hostile;
+mod http2;
 mod layers;
 mod outage;
 mod process;

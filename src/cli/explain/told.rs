@@ -16,6 +16,7 @@ use crate::provider::{Provider, Source};
 use crate::proxy::Plan;
 use crate::proxy::attach::{MASK, OnConflict};
 use crate::proxy::explain::{Course, Explanation, Forwarded, PassedOver};
+use crate::proxy::grpc;
 use crate::proxy::inputs::{Inputs, RequestPart};
 use crate::proxy::problem::ProxyError;
 use crate::proxy::route::{Destination, Onward, Route};
@@ -156,7 +157,9 @@ impl Told<'_> {
         if matches!(tokens.provider().single_use(), SingleUse::Yes) {
             return vec!["passed on: the token is good for one use, and it is spent".to_owned()];
         }
+        let is_call = grpc::has_content_type(self.ask.headers());
         let rules = onward.unauthorized.iter();
+        let rules = rules.filter(|rule| is_call || !rule.is_of_calls());
         let mut lines = columns(
             rules
                 .map(|rule| (when(rule), renewal(rule.renew, tokens)))
@@ -370,6 +373,9 @@ fn when(rule: &Rule) -> String {
         Condition::Json(pointer, values) => {
             let values: Vec<_> = values.iter().map(ToString::to_string).collect();
             format!("{status} with {} at {pointer}", values.join(" or "))
+        }
+        Condition::GrpcStatus(code) => {
+            format!("grpc-status {}", code.to_str().unwrap_or_default())
         }
     }
 }

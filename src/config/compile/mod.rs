@@ -27,7 +27,7 @@ use super::span::Spanned;
 use crate::metrics::Metrics;
 use crate::net::connect::{Endpoint, EndpointSettings};
 use crate::net::pool::PoolSettings;
-use crate::net::tls::{TlsClients, TlsError, TlsSettings};
+use crate::net::tls::{ServerTls, TlsClients, TlsError, TlsSettings};
 use crate::provider::exchange::Target;
 use crate::provider::grant_type::GrantType;
 use crate::provider::graphql::GraphQl;
@@ -91,6 +91,7 @@ pub fn compile(
         .iter()
         .filter_map(|route| compiler.route(route))
         .collect();
+    let tls = compiler.listen_tls();
     let providers = compiler
         .providers
         .into_iter()
@@ -120,6 +121,7 @@ pub fn compile(
             max_age: file.limits.connection_age,
             max_idle: file.limits.idle_per_upstream,
         },
+        tls,
     })
 }
 
@@ -461,22 +463,28 @@ impl Compiler<'_> {
         settings: &TlsSettings,
         place: Range<usize>,
     ) -> Option<Arc<rustls::ClientConfig>> {
-        match self.clients.configure(settings) {
-            Ok(config) => Some(config),
-            Err(error) => {
-                let diagnostic = Diagnostic::error(error.to_string(), place);
-                self.report.push(match error {
-                    TlsError::Unreadable { .. } => {
-                        diagnostic.hint("mount the file, or correct its path")
-                    }
-                    TlsError::Empty { .. } => {
-                        diagnostic.hint("the file must be PEM: -----BEGIN ...-----")
-                    }
-                    TlsError::Configuration(_) => diagnostic,
-                });
-                None
-            }
-        }
+        let config = self.clients.configure(settings);
+        self.usable(config, place)
+    }
+
+    fn listen_tls(&mut self) -> Option<Arc<ServerTls>> {
+        let tls = self.file.listen.tls.as_ref()?;
+        let server = ServerTls::read(&tls.cert.value, &tls.key.value);
+        self.usable(server, tls.cert.span.clone()).map(Arc::new)
+    }
+
+    fn usable<T>(&mut self, made: Result<T, TlsError>, place: Range<usize>) -> Option<T> {
+        let error = match made {
+            Ok(made) => return Some(made),
+            Err(error) => error,
+        };
+        let diagnostic = Diagnostic::error(error.to_string(), place);
+        self.report.push(match error {
+            TlsError::Unreadable { .. } => diagnostic.hint("mount the file, or correct its path"),
+            TlsError::Empty { .. } => diagnostic.hint("the file must be PEM: -----BEGIN ...-----"),
+            TlsError::Configuration(_) => diagnostic,
+        });
+        None
     }
 }
 

@@ -129,6 +129,7 @@ fn rules(file: &RouteFile) -> Rules {
             ConditionFile::None => Condition::None,
             ConditionFile::Header(name, values) => Condition::Header(name, values),
             ConditionFile::Json(pointer, values) => Condition::Json(pointer, values),
+            ConditionFile::GrpcStatus(code) => Condition::GrpcStatus(HeaderValue::from(code)),
         },
         renew: rule.renew.as_ref().map_or(Renew::Own, |renew| renew.value),
     });
