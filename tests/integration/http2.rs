@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use crate::stage::frames::{self, Frames};
 use crate::stage::{
-    Client, Directory, Http2, Process, Stage, chunked, full, request2, tls, within,
+    Client, Directory, Http2, Process, Raw, Stage, chunked, full, request2, tls, within,
 };
 
 #[tokio::test]
@@ -63,9 +63,9 @@ async fn requests_overlap_on_one_connection_and_share_one_token() {
 async fn a_slow_reader_does_not_stop_the_others_on_its_connection() {
     let stage = Stage::new().await;
     let app = stage.http2().await;
-    // More than any window holds, and nobody reads it.
+    // More than any stream's window holds, and nobody reads it.
     let mut slow = Vec::new();
-    for _ in 0..5 {
+    for _ in 0..2 {
         let request = request2(Method::GET, "/api/bytes/4000000");
         slow.push(app.begin(request.body(full("")).unwrap()).await.unwrap());
     }
@@ -74,22 +74,37 @@ async fn a_slow_reader_does_not_stop_the_others_on_its_connection() {
 }
 
 #[tokio::test]
-async fn a_slow_upload_does_not_stop_the_others_on_its_connection() {
-    let stage = Stage::new().await;
-    stage.upstream.faults().once(Fault::Hang);
+async fn an_upstream_that_reads_slowly_does_not_stop_the_others_on_a_connection() {
+    let upstream = Raw::start(|mut peer| async move {
+        while let Some(head) = peer.read_head().await {
+            if head.contains("/held") {
+                std::future::pending::<()>().await;
+            }
+            let length = peer.read_content(&head).await.len();
+            let answer =
+                format!("HTTP/1.1 200 OK\r\nx-length: {length}\r\ncontent-length: 0\r\n\r\n");
+            peer.write(answer).await;
+        }
+    })
+    .await;
+    let stage = Stage::set().upstream_at(upstream.url()).start().await;
     let app = stage.http2().await;
-    let held = app.clone();
-    let held = tokio::spawn(async move {
-        let body = full(vec![0; 4_000_000]);
-        let request = request2(Method::POST, "/api/held").body(body).unwrap();
-        held.try_send(request).await.ok();
-    });
-    stage
-        .until(|stage| stage.upstream.server().requests() == 1)
-        .await;
-    let reply = app.post("/api/echo", vec![1; 1_000_000]).await.expect_ok();
-    assert_eq!(reply.body.len(), 1_000_000);
-    held.abort();
+    let mut held = Vec::new();
+    for number in 0..20 {
+        let app = app.clone();
+        held.push(tokio::spawn(async move {
+            let request = request2(Method::POST, "/api/held");
+            app.try_send(request.body(full(vec![0; 10_000_000])).unwrap())
+                .await
+                .ok();
+        }));
+        stage.until(|_| upstream.requests() > number).await;
+    }
+    let reply = app.post("/api/", vec![1; 1_000_000]).await.expect_ok();
+    assert_eq!(reply.field("x-length"), Some("1000000"));
+    for held in held {
+        held.abort();
+    }
 }
 
 #[tokio::test]
@@ -415,4 +430,158 @@ fn written(authority: &Authority, directory: &Directory) -> (String, String) {
     let chain = directory.write("tls.crt", &certificate.certificate_pem);
     let key = directory.write("tls.key", &certificate.key_pem);
     (chain.display().to_string(), key.display().to_string())
+}
+
+/// A GET and its reset, so many times; whether all of it could be sent.
+async fn resets(frames: &mut Frames, count: u32) -> bool {
+    let get = frames::get("/api/", &[]);
+    let flags = frames::END_STREAM | frames::END_HEADERS;
+    for number in 0..count {
+        let stream = 2 * number + 1;
+        let mut both = frames::frame(frames::HEADERS, flags, stream, &get);
+        both.extend(frames::frame(frames::RST_STREAM, 0, stream, &[0, 0, 0, 8]));
+        if frames.write(&both).await.is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+const ENHANCE_YOUR_CALM: u32 = 11;
+
+#[tokio::test]
+async fn a_caller_that_resets_what_it_asks_for_is_shown_the_door() {
+    let stage = Stage::new().await;
+    let other = stage.http2().await;
+    other.get("/api/").await.expect_ok();
+    let (mut frames, mut seen) = Frames::connect(stage.address()).await;
+    let attack = tokio::spawn(async move { resets(&mut frames, 10_000).await });
+    assert_eq!(seen.end().await, Some(ENHANCE_YOUR_CALM));
+    attack.await.unwrap();
+    other.get("/api/").await.expect_ok();
+    // What was begun of it is given up, and did not flood the upstream.
+    stage.expect_metric("pillion_requests_in_flight", 0.0).await;
+    assert!(stage.upstream.server().requests() < 1000);
+}
+
+#[tokio::test]
+async fn a_head_without_an_end_is_cut_off() {
+    let stage = Stage::new().await;
+    let other = stage.http2().await;
+    let (mut frames, mut seen) = Frames::connect(stage.address()).await;
+    let get = frames::get("/api/", &[]);
+    frames.send(frames::HEADERS, 0, 1, &get).await.unwrap();
+    let field = frames::head(&[("x-flood", &"x".repeat(1000))]);
+    let attack = tokio::spawn(async move {
+        for _ in 0..100_000 {
+            if frames
+                .send(frames::CONTINUATION, 0, 1, &field)
+                .await
+                .is_err()
+            {
+                return;
+            }
+        }
+        panic!("100 MB were taken");
+    });
+    assert!(seen.end().await.is_some());
+    attack.await.unwrap();
+    other.get("/api/").await.expect_ok();
+}
+
+#[tokio::test]
+async fn a_flood_of_empty_pieces_is_cut_off() {
+    let stage = Stage::new().await;
+    let other = stage.http2().await;
+    let (mut frames, mut seen) = Frames::connect(stage.address()).await;
+    let mut post = vec![(":method", "POST"), (":scheme", "http")];
+    post.extend([(":authority", "localhost"), (":path", "/api/")]);
+    let post = frames::head(&post);
+    let flags = frames::END_HEADERS;
+    frames.send(frames::HEADERS, flags, 1, &post).await.unwrap();
+    let attack = tokio::spawn(async move {
+        for _ in 0..1_000_000 {
+            if frames.send(frames::DATA, 0, 1, &[]).await.is_err() {
+                return;
+            }
+        }
+        panic!("a million pieces were taken");
+    });
+    assert_eq!(seen.end().await, Some(ENHANCE_YOUR_CALM));
+    attack.await.unwrap();
+    other.get("/api/").await.expect_ok();
+}
+
+/// Frames that want to be answered, from a caller that does not read the answers: in the end nothing more is taken.
+async fn flood(stage: &Stage, kind: u8, payload: &'static [u8]) {
+    let other = stage.http2().await;
+    let (mut frames, seen) = Frames::connect(stage.address()).await;
+    let many: Vec<u8> = (0..1000)
+        .flat_map(|_| frames::frame(kind, 0, 0, payload))
+        .collect();
+    let attack = tokio::spawn(async move {
+        for _ in 0..20_000 {
+            let written = tokio::time::timeout(Duration::from_secs(1), frames.write(&many)).await;
+            if !matches!(written, Ok(Ok(()))) {
+                return;
+            }
+        }
+        panic!("twenty million frames were taken");
+    });
+    other.get("/api/").await.expect_ok();
+    attack.await.unwrap();
+    other.get("/api/").await.expect_ok();
+    drop(seen);
+}
+
+#[tokio::test]
+async fn a_flood_of_pings_is_not_taken_without_end() {
+    flood(&Stage::new().await, frames::PING, &[0; 8]).await;
+}
+
+#[tokio::test]
+async fn a_flood_of_settings_is_not_taken_without_end() {
+    flood(&Stage::new().await, frames::SETTINGS, &[]).await;
+}
+
+/// Ten thousand requests with a mistake in each, for which pillion has to reset the stream (MadeYouReset).
+async fn mistakes(stage: &Stage, mistake: impl Fn(u32) -> Vec<u8>) -> Option<u32> {
+    let other = stage.http2().await;
+    other.get("/api/").await.expect_ok();
+    let (mut frames, mut seen) = Frames::connect(stage.address()).await;
+    let reading = tokio::spawn(async move { seen.end().await });
+    for number in 0..10_000 {
+        if frames.write(&mistake(2 * number + 1)).await.is_err() {
+            break;
+        }
+    }
+    drop(frames);
+    let end = reading.await.unwrap();
+    other.get("/api/").await.expect_ok();
+    stage.expect_metric("pillion_requests_in_flight", 0.0).await;
+    end
+}
+
+#[tokio::test]
+async fn mistakes_that_have_to_be_reset_are_not_made_for_a_living() {
+    let stage = Stage::new().await;
+    let promised = frames::get("/api/", &[("content-length", "1")]);
+    let flags = frames::END_STREAM | frames::END_HEADERS;
+    let broken = |stream| frames::frame(frames::HEADERS, flags, stream, &promised);
+    let end = mistakes(&stage, broken).await;
+    assert_eq!(end, Some(ENHANCE_YOUR_CALM));
+}
+
+#[tokio::test]
+async fn windows_that_overflow_harm_nobody_else() {
+    let stage = Stage::new().await;
+    let get = frames::get("/api/", &[]);
+    let flags = frames::END_STREAM | frames::END_HEADERS;
+    let most = (u32::MAX >> 1).to_be_bytes();
+    mistakes(&stage, |stream| {
+        let mut both = frames::frame(frames::HEADERS, flags, stream, &get);
+        both.extend(frames::frame(frames::WINDOW_UPDATE, 0, stream, &most));
+        both
+    })
+    .await;
 }
