@@ -10,6 +10,7 @@ pub mod demo;
 pub mod explain;
 mod loaded;
 pub mod log;
+mod privacy;
 pub mod run;
 mod sheet;
 pub mod token;
@@ -211,6 +212,10 @@ Exit codes:
 /// Runs the command that the arguments name.
 #[must_use]
 pub fn main() -> ExitCode {
+    privacy::hush_panics();
+    if let Err(error) = privacy::close_memory() {
+        eprintln!("pillion: the memory of this process is open to its user: {error}");
+    }
     let arguments = Arguments::parse();
     let path = arguments.config.config.clone().unwrap_or_else(default_path);
     match arguments.command.unwrap_or(Command::Run) {

@@ -10,7 +10,20 @@ use super::Input;
 
 /// Text that must never be seen: no `Display`, no `Serialize`, zeroed when dropped.
 ///
-/// A search for [`reveal`](Self::reveal) finds every place where one leaves the process.
+/// A search for [`reveal`](Self::reveal) finds every place where one leaves the process. None of these compiles:
+///
+/// ```compile_fail,E0277
+/// # let secret = pillion::provider::secret::Secret::new(String::new());
+/// println!("{secret}");
+/// ```
+/// ```compile_fail,E0277
+/// # let secret = pillion::provider::secret::Secret::new(String::new());
+/// serde_json::to_string(&secret);
+/// ```
+/// ```compile_fail,E0614
+/// # let secret = pillion::provider::secret::Secret::new(String::new());
+/// let text: &str = &*secret;
+/// ```
 #[derive(Clone, Eq, PartialEq)]
 pub struct Secret(Zeroizing<String>);
 

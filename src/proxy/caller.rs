@@ -83,22 +83,32 @@ impl CallerRules {
 /// absolute-form or of HTTP/2, or else of the one `Host` field (RFC 9112 §3.2). Empty where HTTP/1.0 does not say.
 fn called_host<B>(request: &Request<B>) -> Result<Box<str>, ProxyError> {
     let host = single_host(request.headers())?;
-    let authority = request.uri().authority();
-    match (&host, authority, request.version()) {
+    let uri = request.uri();
+    if let Some(authority) = uri.authority()
+        && !(matches!(uri.scheme_str(), Some("http" | "https")) && is_host_and_port(authority))
+    {
+        return Err(ProxyError::BadTarget(
+            "the target is neither a path nor http:// with a host and a port",
+        ));
+    }
+    match (&host, uri.authority(), request.version()) {
         // HTTP/1.0 knows no Host.
-        (None, _, Version::HTTP_10) => {}
+        (None, _, Version::HTTP_10) | (None, Some(_), Version::HTTP_2) => {}
         // The field is for gateways that came from HTTP/1.1 (RFC 9113 §8.3.1), and may not say otherwise.
-        (None, Some(authority), Version::HTTP_2) if !has_user(authority) => {}
         (Some(host), Some(authority), Version::HTTP_2) if host != authority => {
             return Err(ProxyError::BadFraming("the Host is not the :authority"));
         }
         (None, _, _) => return Err(ProxyError::BadFraming("the request has no Host")),
         (Some(_), _, _) => {}
     }
-    Ok(authority
-        .or(host.as_ref())
-        .map_or("", Authority::host)
-        .into())
+    let authority = uri.authority().or(host.as_ref());
+    Ok(authority.map_or("", Authority::host).into())
+}
+
+// Without userinfo (RFC 9110 §4.2.4), and with a number after the colon, if anything.
+fn is_host_and_port(authority: &Authority) -> bool {
+    let port = authority.as_str().strip_prefix(authority.host());
+    port.is_some_and(|port| matches!(port, "" | ":") || authority.port_u16().is_some())
 }
 
 fn single_host(headers: &HeaderMap) -> Result<Option<Authority>, ProxyError> {
@@ -114,13 +124,9 @@ fn single_host(headers: &HeaderMap) -> Result<Option<Authority>, ProxyError> {
         .ok()
         .and_then(|value| value.parse::<Authority>().ok());
     match authority {
-        Some(authority) if !has_user(&authority) => Ok(Some(authority)),
+        Some(authority) if is_host_and_port(&authority) => Ok(Some(authority)),
         _ => Err(ProxyError::BadFraming("the Host is not a host and a port")),
     }
-}
-
-fn has_user(authority: &Authority) -> bool {
-    authority.as_str().contains('@')
 }
 
 #[cfg(test)]

@@ -111,9 +111,14 @@ fn has_fragment(received: &[u8]) -> bool {
         .trim_ascii_start()
         .split(|byte| *byte == b'\n')
         .next();
-    let line = line.unwrap_or_default().trim_ascii_end();
+    let mut words = line
+        .unwrap_or_default()
+        .trim_ascii_end()
+        .split(|byte| *byte == b' ');
+    let (_method, target, version) = (words.next(), words.next(), words.next());
     // Where what was read begins elsewhere, it does not end like this.
-    line.contains(&b'#') && (line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0"))
+    target.is_some_and(|target| target.contains(&b'#'))
+        && matches!(version, Some(b"HTTP/1.1" | b"HTTP/1.0"))
 }
 
 fn head_lines(received: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -179,6 +184,8 @@ mod tests {
         let check = |received: &[u8]| check(&HeaderMap::new(), Version::HTTP_11, received).is_ok();
         assert!(!check(b"\r\nGET /a#b HTTP/1.1\r\nHost: a\r\n\r\n"));
         assert!(check(b"GET /a HTTP/1.1\r\nHost: a\r\nX: #\r\n\r\n"));
+        // A method may have one.
+        assert!(check(b"GET# /a HTTP/1.1\r\nHost: a\r\n\r\n"));
     }
 
     #[test]

@@ -316,11 +316,10 @@ impl Plan {
         request: &Request<B>,
         local: Option<SocketAddr>,
     ) -> Result<Box<str>, ProxyError> {
-        let host = self.callers.check(request, local)?;
         if matches!(*request.method(), Method::TRACE | Method::CONNECT) {
             return Err(ProxyError::BadMethod);
         }
-        Ok(host)
+        self.callers.check(request, local)
     }
 }
 

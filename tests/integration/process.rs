@@ -1,5 +1,6 @@
 //! The program itself: what it prints, how it stops, and with which code.
 
+use std::fs;
 use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::stage::{Client, Directory, Process, SECRET, Stage, pillion};
+use crate::stage::{Client, Directory, Process, SECRET, Stage, as_user, pillion};
 
 #[tokio::test]
 async fn asked_to_stop_it_finishes_what_is_under_way() {
@@ -242,3 +243,30 @@ async fn what_a_provider_says_of_a_refusal_is_in_the_log_without_the_secrets_tha
     assert_eq!(told["error"], "the provider refused: its `/code` says so");
     assert_eq!(told["said"], "no app with the secret ***");
 }
+
+/// Root may look into any process; so the program and who looks at it are somebody else where the test is root.
+#[tokio::test]
+async fn nobody_of_the_same_user_looks_into_its_memory_and_it_leaves_no_core() {
+    let stage = Stage::new().await;
+    let process = Process::start_as(NOBODY, &stage).await;
+    let of_process = format!("/proc/{}", process.child.id());
+    for file in ["mem", "environ", "maps"] {
+        let seen = as_user(NOBODY, "cat")
+            .arg(format!("{of_process}/{file}"))
+            .output()
+            .unwrap();
+        let told = String::from_utf8(seen.stderr).unwrap();
+        assert!(told.contains("Permission denied"), "{file}: {told}");
+        assert!(seen.stdout.is_empty(), "{file}");
+    }
+    let limits = fs::read_to_string(format!("{of_process}/limits")).unwrap();
+    let core = limits
+        .lines()
+        .find(|it| it.starts_with("Max core"))
+        .unwrap();
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+    let command_line = fs::read_to_string(format!("{of_process}/cmdline")).unwrap();
+    assert!(!command_line.contains("CNRY"), "{command_line}");
+}
+
+const NOBODY: u32 = 65534;

@@ -7,6 +7,7 @@ mod hostile;
 mod http2;
 mod process;
 mod raw;
+mod strict;
 
 use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
@@ -28,8 +29,9 @@ pub(crate) use self::client::{
 pub(crate) use self::directory::Directory;
 pub(crate) use self::hostile::{Hostile, Wrong};
 pub(crate) use self::http2::{Http2, request2, tls};
-pub(crate) use self::process::{Process, pillion};
+pub(crate) use self::process::{Process, as_user, pillion};
 pub(crate) use self::raw::Raw;
+pub(crate) use self::strict::StrictUpstream;
 
 /// The secret of the one client.
 pub(crate) const SECRET: &str = "CNRY-client-secret-5f0c";

@@ -1,7 +1,11 @@
 //! The program itself, beside the fakes of a stage.
 
+use std::ffi::OsStr;
+use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -15,6 +19,15 @@ use super::{Directory, SECRET, Stage, within};
 pub(crate) fn pillion() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pillion"));
     command.env("SECRET", SECRET).env_remove("PILLION_CONFIG");
+    command
+}
+
+/// A command that another user runs, if the test is root's and may choose.
+pub(crate) fn as_user(user: u32, program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    if fs::metadata("/proc/self").unwrap().uid() == 0 {
+        command.uid(user).gid(user);
+    }
     command
 }
 
@@ -50,13 +63,29 @@ impl Process {
         config: &str,
         listen: &str,
     ) -> Self {
+        let mut program = pillion();
+        program.envs(environment.iter().copied());
+        Self::spawn(program, Directory::new(), config, listen).await
+    }
+
+    /// The same as another user, if the test may: from a place where everybody may look.
+    pub(crate) async fn start_as(user: u32, stage: &Stage) -> Self {
         let directory = Directory::new();
+        let open = Permissions::from_mode(0o755);
+        fs::set_permissions(directory.path(), open).unwrap();
+        let program = directory.path().join("pillion");
+        fs::copy(env!("CARGO_BIN_EXE_pillion"), &program).unwrap();
+        let mut program = as_user(user, program);
+        program.env("SECRET", SECRET);
+        Self::spawn(program, directory, &stage.config, "").await
+    }
+
+    async fn spawn(mut program: Command, directory: Directory, config: &str, listen: &str) -> Self {
         let config = format!(
             "[admin]\naddress = \"127.0.0.1:0\"\n[listen]\naddress = \"127.0.0.1:0\"\n{listen}\n{config}"
         );
         let path = directory.write("proxy.toml", &config);
-        let mut child = pillion()
-            .envs(environment.iter().copied())
+        let mut child = program
             .arg("--config")
             .arg(path)
             .stderr(Stdio::piped())
