@@ -1,12 +1,15 @@
 //! The only folder that opens or accepts connections.
 
 mod alarm;
+pub mod body;
 pub mod connect;
 pub mod inbound;
 pub mod listen;
+pub mod multiplex;
 pub mod pool;
 mod resolver;
 pub mod socket;
+pub mod stream;
 pub mod tls;
 pub mod tunnel;
 pub mod unix;

@@ -90,6 +90,19 @@ where
         endpoint: &Endpoint,
     ) -> Result<Connection<B>, ConnectError> {
         let transport = endpoint.connect().await?;
+        self.adopt(endpoint, transport).await
+    }
+
+    /// The connection that `transport` to `endpoint` is from now on.
+    ///
+    /// # Errors
+    ///
+    /// When there is none to be had.
+    pub async fn adopt(
+        self: &Rc<Self>,
+        endpoint: &Endpoint,
+        transport: Transport,
+    ) -> Result<Connection<B>, ConnectError> {
         let written = Rc::new(Cell::new(false));
         let io = Watched {
             transport,

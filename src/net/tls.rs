@@ -14,6 +14,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
+use super::connect::HttpVersion;
 use super::socket::Socket;
 
 /// `tls = { ca, cert, key }` of a route or a provider.
@@ -62,7 +63,11 @@ impl TlsClients {
     /// # Errors
     ///
     /// When a file cannot be read or holds nothing usable.
-    pub fn configure(&self, settings: &TlsSettings) -> Result<Arc<ClientConfig>, TlsError> {
+    pub fn configure(
+        &self,
+        settings: &TlsSettings,
+        version: HttpVersion,
+    ) -> Result<Arc<ClientConfig>, TlsError> {
         let roots = match &settings.ca {
             None => Arc::clone(&self.system),
             Some(path) => {
@@ -83,7 +88,12 @@ impl TlsClients {
                 .with_client_auth_cert(certificates(chain)?, private_key(key)?)
                 .map_err(TlsError::Configuration)?,
         };
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let offered: &[&[u8]] = match version {
+            HttpVersion::Auto => &[b"h2", b"http/1.1"],
+            HttpVersion::Http1 => &[b"http/1.1"],
+            HttpVersion::Http2 => &[b"h2"],
+        };
+        config.alpn_protocols = offered.iter().map(|name| name.to_vec()).collect();
         Ok(Arc::new(config))
     }
 }

@@ -15,10 +15,10 @@ use tokio::time::{Sleep, sleep, timeout};
 use super::attach::strip_connection_fields;
 use super::peek::Peekable;
 use super::replay::RequestBody;
-use crate::net::pool::UpstreamBody;
+use crate::net::body::{BodyError, EitherBody};
 
 /// An upstream's answer, before it is made the app's.
-pub type UpstreamAnswer = Response<Peekable<UpstreamBody<RequestBody>>>;
+pub type UpstreamAnswer = Response<Peekable<EitherBody<RequestBody>>>;
 
 /// The one body type of answers.
 pub struct AnswerBody {
@@ -36,7 +36,7 @@ enum Content {
 
 /// An upstream's body that may not stand still.
 struct Watched {
-    body: Peekable<UpstreamBody<RequestBody>>,
+    body: Peekable<EitherBody<RequestBody>>,
     idle: Duration,
     timer: Option<Pin<Box<Sleep>>>,
     on_trailers: Option<OnTrailers>,
@@ -50,7 +50,7 @@ pub(super) type OnTrailers = Box<dyn FnOnce(&HeaderMap)>;
 pub enum AnswerError {
     /// The upstream broke off.
     #[error("the upstream broke off")]
-    BrokeOff(#[source] hyper::Error),
+    BrokeOff(#[source] BodyError),
     /// The upstream stood still.
     #[error("the upstream stood still")]
     Idle,
@@ -87,6 +87,7 @@ pub(super) fn forward(
     head.extensions.clear();
     let content = match absent {
         Some(length) => Content::Absent(length),
+        None if is_http2 && has_no_body => Content::Full(None),
         None => Content::Upstream(Box::new(Watched {
             body,
             idle,

@@ -230,15 +230,19 @@ impl Proxy {
         let subject = inputs.subject(&route.subject);
         let carried = carry(&route, onward, &subject, &inputs, now).await?;
         let filter = Arc::clone(&route);
-        let upload = Upload::new(
+        let mut upload = Upload::new(
             body,
             onward.replay_limit,
             &self.budget,
             limits.body_idle,
             move |trailers| filter.strip_trailers(trailers),
         );
+        if version == Version::HTTP_2 {
+            upload = upload.with_marked_end();
+        }
         let sending = Sending {
             pool: worker.pool(),
+            multiplex: worker.multiplex(),
             interim: worker.interim(),
             inbound: (version == Version::HTTP_11).then_some(inbound),
             upstream: &onward.upstream,

@@ -26,6 +26,7 @@ use super::replay::RequestBody;
 use super::upstream::Interim;
 use super::{Limits, Proxy};
 use crate::net::inbound::{Inbound, Protocol, Scratch};
+use crate::net::multiplex::Multiplex;
 use crate::net::pool::Pool;
 use crate::net::socket::{Accepted, Socket};
 use crate::net::tls::ServerTls;
@@ -36,6 +37,7 @@ use crate::net::workers::Dealt;
 pub struct Worker {
     number: usize,
     pool: Rc<Pool<RequestBody>>,
+    multiplex: Rc<Multiplex>,
     interim: Interim,
     scratch: Scratch,
 }
@@ -49,6 +51,10 @@ impl Worker {
 
     pub(super) const fn pool(&self) -> &Rc<Pool<RequestBody>> {
         &self.pool
+    }
+
+    pub(super) const fn multiplex(&self) -> &Rc<Multiplex> {
+        &self.multiplex
     }
 
     pub(super) const fn interim(&self) -> &Interim {
@@ -66,6 +72,7 @@ pub async fn work(
     let worker = Rc::new(Worker {
         number,
         pool: Rc::new(Pool::new(proxy.plan().pool)),
+        multiplex: Rc::new(Multiplex::new(proxy.plan().pool)),
         interim: Interim::default(),
         scratch: Scratch::default(),
     });
@@ -84,6 +91,8 @@ pub async fn work(
             _ = sweep.tick() => {
                 worker.pool.configure(proxy.plan().pool);
                 worker.pool.sweep();
+                worker.multiplex.configure(proxy.plan().pool);
+                worker.multiplex.sweep();
             }
             _ = stop.wait_for(|stop| *stop) => break,
         }

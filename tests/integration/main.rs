@@ -25,6 +25,7 @@ mod four_systems;
 mod hand_out;
 mod hostile;
 mod http2;
+mod http2_upstreams;
 mod layers;
 mod outage;
 mod process;

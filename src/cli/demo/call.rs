@@ -9,7 +9,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1;
 use tokio::time::{Instant, timeout};
 
-use crate::net::connect::{Endpoint, EndpointSettings};
+use crate::net::connect::{Endpoint, EndpointSettings, HttpVersion};
 
 /// A request as an app would write it.
 #[derive(Clone, Debug)]
@@ -102,6 +102,7 @@ impl Call {
             host: address.ip().to_string(),
             port: address.port(),
             tls: None,
+            version: HttpVersion::Http1,
             resolved: Some(address),
             egress_proxy: None,
             allow_plaintext: true,

@@ -72,6 +72,7 @@ impl Compiler<'_> {
                 egress_proxy: file.egress_proxy.as_ref(),
                 allow_plaintext: file.allow_plaintext,
                 connect_timeout: timeouts.connect,
+                version: file.http_version,
             },
         )?;
         let names = carried::other_providers(file);

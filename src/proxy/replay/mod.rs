@@ -83,6 +83,7 @@ struct Source<B> {
     idle: Duration,
     idle_timer: Option<Pin<Box<Sleep>>>,
     filter: Box<dyn Fn(&mut HeaderMap)>,
+    has_marked_end: bool,
 }
 
 /// Why the app's body came to no end.
@@ -135,7 +136,18 @@ where
             idle,
             idle_timer: None,
             filter: Box::new(filter),
+            has_marked_end: false,
         }))))
+    }
+
+    /// The same for a body of HTTP/2, whose last frame is marked: one that stops without it, because its stream was reset
+    /// without an error, has broken off.
+    #[must_use]
+    pub fn with_marked_end(self) -> Self {
+        if let Some(source) = &self.0 {
+            source.borrow_mut().has_marked_end = true;
+        }
+        self
     }
 
     /// The body for the next attempt, from its first byte. The one before gets nothing more.
@@ -255,6 +267,10 @@ where
             return Poll::Ready(self.give_trailers());
         }
         match ready!(self.poll_app(cx)) {
+            None if self.has_marked_end && !self.app.is_end_stream() => {
+                self.failed = Some(UploadError::BrokeOff);
+                Poll::Ready(Some(Err(UploadError::BrokeOff)))
+            }
             None => {
                 self.ended = true;
                 Poll::Ready(None)
