@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::pool::UpstreamBody;
+use super::pool::{Broken, UpstreamBody};
 use super::stream::StreamBody;
 
 /// A body, with the connection or the stream that it comes on. `B` is the request's.
@@ -23,7 +23,7 @@ pub enum EitherBody<B: Body + 'static> {
 pub enum BodyError {
     /// With its connection of HTTP/1.1.
     #[error(transparent)]
-    Http1(hyper::Error),
+    Http1(Broken),
     /// With its stream of HTTP/2.
     #[error(transparent)]
     Http2(h2::Error),
@@ -32,7 +32,6 @@ pub enum BodyError {
 impl<B> EitherBody<B>
 where
     B: Body<Data = Bytes> + Unpin + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     /// Lets the rest of the request body flow in a task of its own.
     ///
@@ -48,7 +47,6 @@ where
 impl<B> Body for EitherBody<B>
 where
     B: Body<Data = Bytes> + Unpin + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     type Data = Bytes;
     type Error = BodyError;

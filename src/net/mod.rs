@@ -3,6 +3,7 @@
 mod alarm;
 pub mod body;
 pub mod connect;
+mod http1;
 pub mod inbound;
 pub mod listen;
 pub mod multiplex;

@@ -16,7 +16,6 @@ use futures_util::FutureExt as _;
 use futures_util::future::{LocalBoxFuture, Shared};
 use h2::client::{Builder, SendRequest};
 use h2::{Ping, PingPong, Reason};
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
@@ -160,11 +159,7 @@ impl Multiplex {
         transport: Transport,
     ) -> Result<Rc<Line>, ConnectError> {
         let limit = endpoint.settings().connect_timeout;
-        let line = timeout(
-            limit,
-            Line::begin(TokioIo::new(transport), self.settings.get()),
-        )
-        .await;
+        let line = timeout(limit, Line::begin(transport, self.settings.get())).await;
         let line = line.map_err(|_elapsed| ConnectError::Timeout(limit))?;
         let line = Rc::new(line.map_err(|error| ConnectError::Unreachable(Arc::new(error)))?);
         let mut upstreams = self.upstreams.borrow_mut();

@@ -23,7 +23,6 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::replay::RequestBody;
-use super::upstream::Interim;
 use super::{Limits, Proxy};
 use crate::net::inbound::{Inbound, Protocol, Scratch};
 use crate::net::multiplex::Multiplex;
@@ -38,7 +37,6 @@ pub struct Worker {
     number: usize,
     pool: Rc<Pool<RequestBody>>,
     multiplex: Rc<Multiplex>,
-    interim: Interim,
     scratch: Scratch,
 }
 
@@ -56,10 +54,6 @@ impl Worker {
     pub(super) const fn multiplex(&self) -> &Rc<Multiplex> {
         &self.multiplex
     }
-
-    pub(super) const fn interim(&self) -> &Interim {
-        &self.interim
-    }
 }
 
 /// Serves what comes by `mail` until `stop` says so; then ends each connection after the request it is serving.
@@ -73,7 +67,6 @@ pub async fn work(
         number,
         pool: Rc::new(Pool::new(proxy.plan().pool)),
         multiplex: Rc::new(Multiplex::new(proxy.plan().pool)),
-        interim: Interim::default(),
         scratch: Scratch::default(),
     });
     let stopping = Rc::new(Stopping::default());

@@ -1,13 +1,12 @@
 //! Sends a request to the upstream that its route names, and to no other.
 
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST};
-use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Extensions, HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use http::uri::Scheme;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body::Body as _;
 use tokio::time::Instant;
 
@@ -19,7 +18,7 @@ use crate::net::body::EitherBody;
 use crate::net::connect::{Endpoint, HttpVersion};
 use crate::net::inbound::Inbound;
 use crate::net::multiplex::{Connected, Multiplex};
-use crate::net::pool::{Connection, NoAnswer, Pool};
+use crate::net::pool::{Connection, NoAnswer, Pool, RequestHead};
 use crate::net::stream::{self, Stream};
 
 /// One route's upstream.
@@ -34,12 +33,10 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// The target that the upstream sees: base path, the rest of the path, the query.
-    ///
-    /// # Errors
-    ///
-    /// [`ProxyError::BadTarget`] when that is no target.
-    pub fn target(&self, rest: &str, query: Option<&str>) -> Result<Uri, ProxyError> {
+    /// The target that the upstream sees: base path, the rest of the path, the query. Both come from a
+    /// [`Target`](super::target::Target), so they are fit for a request line.
+    #[must_use]
+    pub fn target(&self, rest: &str, query: Option<&str>) -> String {
         let mut target = String::with_capacity(
             self.base_path.len() + rest.len() + query.map_or(0, str::len) + 2,
         );
@@ -52,21 +49,21 @@ impl Upstream {
             target.push('?');
             target.push_str(query);
         }
-        PathAndQuery::from_maybe_shared(target)
-            .map(Uri::from)
-            .map_err(|_| ProxyError::BadTarget("the path is no request target"))
+        target
     }
 
     /// The same with scheme and authority, as HTTP/2 has it.
-    fn absolute(&self, target: &Uri) -> Result<Uri, ProxyError> {
+    fn absolute(&self, target: &str) -> Result<Uri, ProxyError> {
         let scheme = match self.endpoint.settings().tls {
             Some(_) => Scheme::HTTPS,
             None => Scheme::HTTP,
         };
-        let mut parts = target.clone().into_parts();
-        parts.scheme = Some(scheme);
-        parts.authority = Authority::try_from(self.host.as_bytes()).ok();
-        Uri::from_parts(parts).map_err(|_| ProxyError::BadTarget("the path is no request target"))
+        Uri::builder()
+            .scheme(scheme)
+            .authority(self.host.as_bytes())
+            .path_and_query(target)
+            .build()
+            .map_err(|_| ProxyError::BadTarget("the path is no request target"))
     }
 }
 
@@ -77,8 +74,6 @@ pub struct Sending<'a> {
     pub pool: &'a Rc<Pool<RequestBody>>,
     /// Those of HTTP/2.
     pub multiplex: &'a Rc<Multiplex>,
-    /// Where interim answers are collected while a connection is polled.
-    pub interim: &'a Interim,
     /// Where interim answers go; nowhere for an app that does not know them (HTTP/1.0).
     pub inbound: Option<&'a Inbound>,
     /// To whom.
@@ -86,7 +81,7 @@ pub struct Sending<'a> {
     /// The request's method.
     pub method: &'a Method,
     /// The target that the upstream sees.
-    pub target: Uri,
+    pub target: String,
     /// The request's body.
     pub upload: &'a Upload,
     /// Time from the end of the request to the head of the answer.
@@ -143,7 +138,7 @@ impl Sending<'_> {
                 None => match self.multiplex.connect(endpoint).await? {
                     Connected::Http2(stream) => stream,
                     Connected::Http1(transport) => {
-                        let connection = self.pool.adopt(endpoint, transport).await?;
+                        let connection = self.pool.adopt(endpoint, transport);
                         return self.send_on(connection, write()?).await;
                     }
                 },
@@ -183,14 +178,7 @@ impl Sending<'_> {
             .send(
                 request,
                 || self.deadline(sent_at),
-                |status, headers| {
-                    // 100 is between pillion and each of its neighbours; it has told the app already.
-                    if status != StatusCode::CONTINUE
-                        && let Some(inbound) = self.inbound
-                    {
-                        inbound.send_interim(&answer::interim_bytes(status, headers));
-                    }
-                },
+                |status, headers| self.pass_on(status, headers),
             )
             .await
             .map_err(|error| match error {
@@ -214,17 +202,18 @@ impl Sending<'_> {
         connection: Connection<RequestBody>,
         headers: HeaderMap,
     ) -> Result<UpstreamAnswer, ProxyError> {
-        let mut request = Request::new(self.upload.attempt());
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.target.clone();
-        *request.headers_mut() = headers;
-        self.interim.collect_from(&mut request);
+        let head = RequestHead {
+            method: self.method,
+            target: &self.target,
+            headers: &headers,
+        };
         let sent_at = Instant::now();
         let answer = connection
             .send(
-                request,
+                head,
+                self.upload.attempt(),
                 || self.deadline(sent_at),
-                || self.interim.pass_on(self.inbound),
+                |status, headers| self.pass_on(status, headers),
             )
             .await
             .map_err(|error| match error {
@@ -234,11 +223,17 @@ impl Sending<'_> {
                 }
                 NoAnswer::Broken(error) => ProxyError::Send(error),
             })?;
-        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-            // Nobody asked for it: the bytes that follow are in no protocol that we know.
-            return Err(ProxyError::BadAnswer);
-        }
         Ok(answer.map(|body| Peekable::from(EitherBody::Http1(body))))
+    }
+
+    /// Passes an interim answer on to an app that knows such.
+    fn pass_on(&self, status: StatusCode, headers: &HeaderMap) {
+        // 100 is between pillion and each of its neighbours; it has told the app already.
+        if status != StatusCode::CONTINUE
+            && let Some(inbound) = self.inbound
+        {
+            inbound.send_interim(&answer::interim_bytes(status, headers));
+        }
     }
 }
 
@@ -249,65 +244,3 @@ fn has_content(method: &Method) -> bool {
 
 /// How often a request is sent that the upstream has not begun with.
 const MOST_ATTEMPTS: u32 = 3;
-
-/// Interim answers, from where hyper tells them to where they can be written.
-///
-/// A connection is polled and its interim answers passed on in one go, on one thread: those of two requests never meet.
-#[derive(Clone, Debug)]
-pub struct Interim {
-    collected: Arc<Collected>,
-    /// What makes hyper tell of them. Copied to each request, which costs less than to make it anew.
-    extensions: Extensions,
-}
-
-#[derive(Debug, Default)]
-struct Collected {
-    /// Looked at first: nearly no upstream sends any, and no request takes a lock to learn that.
-    any: AtomicBool,
-    answers: Mutex<Vec<(StatusCode, HeaderMap)>>,
-}
-
-impl Collected {
-    // A std mutex: held for a push or a drain, and only where there is an interim answer.
-    fn lock(&self) -> MutexGuard<'_, Vec<(StatusCode, HeaderMap)>> {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Default for Interim {
-    fn default() -> Self {
-        let collected = Arc::<Collected>::default();
-        let mut request = Request::new(());
-        let seen = Arc::clone(&collected);
-        hyper::ext::on_informational(&mut request, move |answer| {
-            // 100 is between pillion and each of its neighbours; it has told the app already.
-            if answer.status() != StatusCode::CONTINUE {
-                let answer = (answer.status(), answer.headers().clone());
-                seen.lock().push(answer);
-                seen.any.store(true, Ordering::Relaxed);
-            }
-        });
-        Self {
-            collected,
-            extensions: std::mem::take(request.extensions_mut()),
-        }
-    }
-}
-
-impl Interim {
-    fn collect_from<B>(&self, request: &mut Request<B>) {
-        request.extensions_mut().clone_from(&self.extensions);
-    }
-
-    fn pass_on(&self, inbound: Option<&Inbound>) {
-        if !self.collected.any.load(Ordering::Relaxed) {
-            return;
-        }
-        self.collected.any.store(false, Ordering::Relaxed);
-        for (status, headers) in self.collected.lock().drain(..) {
-            if let Some(inbound) = inbound {
-                inbound.send_interim(&answer::interim_bytes(status, &headers));
-            }
-        }
-    }
-}

@@ -517,8 +517,7 @@ async fn an_answer_that_breaks_off_never_seems_whole() {
 
 #[tokio::test]
 async fn an_upstream_that_is_late_is_a_timeout() {
-    let stage =
-        Stage::with_route("http_version = \"2\"\ntimeouts = { response = \"200ms\" }").await;
+    let stage = prior_knowledge_with("timeouts = { response = \"200ms\" }").await;
     stage.upstream.faults().once(Fault::Hang);
     let reply = stage.get("/api/").await;
     reply.expect_problem(504, "upstream-timeout");

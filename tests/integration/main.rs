@@ -8,6 +8,7 @@
 )]
 
 mod admin;
+mod answer_corpus;
 mod answers;
 mod assertions;
 mod chain;
@@ -16,6 +17,7 @@ mod check_online;
 mod clocks;
 mod corpus;
 mod demo;
+mod dependencies;
 mod egress;
 mod examples;
 mod examples_run;
