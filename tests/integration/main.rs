@@ -24,6 +24,7 @@ mod examples_run;
 mod explain;
 mod fence;
 mod four_systems;
+mod grpc;
 mod hand_out;
 mod hostile;
 mod http2;

@@ -195,9 +195,7 @@ where
     pub fn is_finished(&self) -> bool {
         self.0.as_ref().is_none_or(|source| {
             let source = source.borrow();
-            // Nobody asks for the end of a body that has been given to its declared length.
-            source.length == Some(source.given_bytes)
-                || source.ended && source.next >= source.kept.len()
+            source.is_given() || source.ended && source.next >= source.kept.len()
         })
     }
 
@@ -295,6 +293,16 @@ where
         }
     }
 
+    /// Whether it is clear that nothing follows what has been given: nobody asks for the end of such a body.
+    fn is_given(&self) -> bool {
+        let is_marked = self.has_marked_end
+            && self.next >= self.kept.len()
+            && self.trailers.is_none()
+            && self.failed.is_none()
+            && self.app.is_end_stream();
+        self.length == Some(self.given_bytes) || is_marked
+    }
+
     fn poll_app(
         &mut self,
         cx: &mut Context<'_>,
@@ -347,10 +355,9 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.source.as_ref().is_none_or(|source| {
-            let source = source.borrow();
-            source.length == Some(source.given_bytes)
-        })
+        self.source
+            .as_ref()
+            .is_none_or(|source| source.borrow().is_given())
     }
 
     fn size_hint(&self) -> SizeHint {
