@@ -23,8 +23,8 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::replay::RequestBody;
-use super::{Limits, Proxy};
-use crate::net::inbound::{Inbound, Protocol, Scratch};
+use super::{Limits, Proxy, problem};
+use crate::net::inbound::{Bounds, Inbound, Protocol, Scratch};
 use crate::net::multiplex::Multiplex;
 use crate::net::pool::Pool;
 use crate::net::socket::{Accepted, Socket};
@@ -111,7 +111,12 @@ async fn serve(proxy: Arc<Proxy>, worker: Rc<Worker>, dealt: Dealt, stopping: Rc
     let Ok(socket) = open(socket, tls, limits.head_time).await else {
         return;
     };
-    let Ok(inbound) = Inbound::new(socket, limits.head_time) else {
+    let bounds = Bounds {
+        head_time: limits.head_time,
+        idle: limits.body_idle,
+        refusal: problem::refusal_bytes,
+    };
+    let Ok(inbound) = Inbound::new(socket, bounds) else {
         return;
     };
     let sleeper = stopping.sleeper();
