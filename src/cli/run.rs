@@ -244,11 +244,12 @@ pub fn start(path: &Path, overlay: Overlay, logging: bool) -> Result<Running, St
     let mut accepting = JoinSet::new();
     for listener in listeners {
         let (workers, limit) = (workers.clone(), connections);
-        accepting.spawn(async move {
-            listener
-                .deal(&workers, limit, &problem::overload_bytes())
-                .await;
-        });
+        // A caller that waits for a handshake could not read it.
+        let refusal = match file.listen.tls {
+            None => problem::overload_bytes(),
+            Some(_) => Vec::new(),
+        };
+        accepting.spawn(async move { listener.deal(&workers, limit, &refusal).await });
     }
     let sockets = doors.iter().map(|door| door.path().to_owned()).collect();
     for door in doors {

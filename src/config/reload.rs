@@ -167,6 +167,7 @@ impl ConfigFile {
                 () = self.reload.notified() => true,
             };
             self.look(proxy, forced);
+            refresh_certificate(proxy);
         }
     }
 
@@ -251,6 +252,20 @@ impl ConfigFile {
     // A std mutex: held for assignments, by the one task that follows the file and by who looks at the status.
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// The listener's certificate is rotated in its files, while this one stays as it is.
+fn refresh_certificate(proxy: &Proxy) {
+    let Some(tls) = proxy.plan().tls.clone() else {
+        return;
+    };
+    match tls.refresh() {
+        Ok(false) => {}
+        Ok(true) => tracing::info!("the listener's new certificate is in use"),
+        Err(error) => {
+            tracing::error!(%error, "the listener's new certificate cannot be used, the one before stays in use");
+        }
     }
 }
 

@@ -26,7 +26,7 @@ pub struct Authority {
 
 /// A client's certificate and its key, as files would hold them.
 #[derive(Clone)]
-pub struct ClientCertificate {
+pub struct Certificate {
     /// The certificate, in PEM.
     pub certificate_pem: String,
     /// The private key, as PKCS #8 in PEM.
@@ -110,11 +110,26 @@ impl Authority {
     /// # Errors
     ///
     /// If the name cannot be in a certificate.
-    pub fn client_certificate(&self, name: &str) -> Result<ClientCertificate, FakeError> {
+    pub fn client_certificate(&self, name: &str) -> Result<Certificate, FakeError> {
         let key = KeyPair::generate()?;
         let certificate =
             leaf(&[name], ExtendedKeyUsagePurpose::ClientAuth)?.signed_by(&key, &self.issuer)?;
-        Ok(ClientCertificate {
+        Ok(Certificate {
+            certificate_pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+        })
+    }
+
+    /// A certificate with which a server of these names can present itself.
+    ///
+    /// # Errors
+    ///
+    /// If a name cannot be in a certificate.
+    pub fn server_certificate(&self, names: &[&str]) -> Result<Certificate, FakeError> {
+        let key = KeyPair::generate()?;
+        let certificate =
+            leaf(names, ExtendedKeyUsagePurpose::ServerAuth)?.signed_by(&key, &self.issuer)?;
+        Ok(Certificate {
             certificate_pem: certificate.pem(),
             key_pem: key.serialize_pem(),
         })
@@ -197,9 +212,9 @@ impl std::fmt::Debug for Authority {
     }
 }
 
-impl std::fmt::Debug for ClientCertificate {
+impl std::fmt::Debug for Certificate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ClientCertificate").finish_non_exhaustive()
+        f.debug_struct("Certificate").finish_non_exhaustive()
     }
 }
 
@@ -291,7 +306,7 @@ mod tests {
             .send("GET", "/", &[], "")
             .await
             .unwrap_err();
-        let ClientCertificate {
+        let Certificate {
             certificate_pem,
             key_pem,
         } = authority.client_certificate("pillion").unwrap();

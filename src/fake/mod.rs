@@ -46,7 +46,7 @@ mod client;
 use std::net::SocketAddr;
 
 pub use self::answer::{Answer, AnswerBody};
-pub use self::authority::{Authority, ClientCertificate};
+pub use self::authority::{Authority, Certificate};
 pub use self::concierge::Concierge;
 pub use self::egress_proxy::{EgressProxy, Obstacle};
 pub use self::faults::{Fault, Faults};

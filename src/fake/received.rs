@@ -1,7 +1,7 @@
 //! What a fake was sent.
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request};
+use http::{HeaderMap, Method, Request, Version};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -15,7 +15,7 @@ pub struct Received {
     pub method: Method,
     /// The target as it came: the path and the query, or a whole URI.
     pub target: String,
-    /// Every field line: the name in lower case and the value, repetitions next to each other.
+    /// Every field line: the name in lower case and the value, repetitions next to each other. Of HTTP/2, `:authority` too.
     pub fields: Vec<(String, String)>,
     /// The body.
     pub body: Bytes,
@@ -28,10 +28,18 @@ pub struct Received {
 impl Received {
     /// A request whose body has not been waited for.
     pub(super) fn head(request: &Request<Incoming>) -> Self {
+        let uri = request.uri();
+        let mut fields = lines(request.headers());
+        let mut target = uri.to_string();
+        if request.version() == Version::HTTP_2 {
+            let authority = uri.authority().map_or("", |it| it.as_str());
+            fields.push((":authority".to_owned(), authority.to_owned()));
+            target = uri.path_and_query().map_or("", |it| it.as_str()).to_owned();
+        }
         Self {
             method: request.method().clone(),
-            target: request.uri().to_string(),
-            fields: lines(request.headers()),
+            target,
+            fields,
             body: Bytes::new(),
             trailers: Vec::new(),
             at: Instant::now(),

@@ -1,21 +1,23 @@
-//! An HTTP/1.1 server on the loopback address: sockets, TLS, and what tests want to know of both.
+//! A server of HTTP/1.1 and HTTP/2 on the loopback address: sockets, TLS, and what tests want to know of both.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http::Request;
+use bytes::Bytes;
+use http::{Method, Request};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
+use super::answer;
 use super::{Answer, FakeError};
 
 /// Connections that may wait to be accepted, so that a thousand can arrive at the same moment.
@@ -53,7 +55,8 @@ enum Order {
 }
 
 impl Server {
-    /// Starts a server on a free port; with `tls`, it speaks nothing else. `handler` sees each
+    /// Starts a server on a free port; with `tls`, it speaks nothing else. HTTP/2 is for clients that begin with it, or
+    /// agree on it where `tls` offers it. `handler` sees each
     /// request before its body has come.
     ///
     /// # Errors
@@ -71,8 +74,14 @@ impl Server {
             async move {
                 // However it ends, there is nobody to tell.
                 let _ended = match tls {
+                    None if begins_with_preface(&stream).await => {
+                        speak_http2(stream, handler, requests).await
+                    }
                     None => speak(stream, &*handler, &requests).await,
                     Some(acceptor) => match acceptor.accept(stream).await {
+                        Ok(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+                            speak_http2(stream, handler, requests).await
+                        }
                         Ok(stream) => speak(stream, &*handler, &requests).await,
                         Err(_) => return,
                     },
@@ -247,6 +256,7 @@ where
 }
 
 /// Counts requests.
+#[derive(Clone)]
 pub(super) struct Requests(Arc<Counts>);
 
 impl Requests {
@@ -287,6 +297,49 @@ where
         .max_headers(MAX_FIELDS)
         .serve_connection(TokioIo::new(stream), service)
         .await
+}
+
+async fn speak_http2<S, H, F>(
+    stream: S,
+    handler: Arc<H>,
+    requests: Requests,
+) -> Result<(), hyper::Error>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<Answer, HangUp>> + Send + 'static,
+{
+    let service = service_fn(move |request| {
+        requests.count();
+        let is_head = request.method() == Method::HEAD;
+        let answer = handler(request);
+        async move {
+            let answer = answer.await?;
+            // hyper leaves that to its user here.
+            Ok::<_, HangUp>(if is_head {
+                answer.map(|_| answer::full(Bytes::new()))
+            } else {
+                answer
+            })
+        }
+    });
+    http2::Builder::new(TokioExecutor::new())
+        .serve_connection(TokioIo::new(stream), service)
+        .await
+}
+
+/// Whether a client speaks HTTP/2 without having asked (RFC 9113 §3.3). No request of HTTP/1.1 begins like that.
+async fn begins_with_preface(stream: &TcpStream) -> bool {
+    let mut beginning = [0; 3];
+    loop {
+        match stream.peek(&mut beginning).await {
+            Ok(1..3) if b"PRI".starts_with(beginning.trim_ascii_end()) => {
+                tokio::task::yield_now().await;
+            }
+            Ok(_) => return beginning == *b"PRI",
+            Err(_) => return false,
+        }
+    }
 }
 
 fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {

@@ -35,6 +35,18 @@ pub struct Endpoint {
     name: Option<ServerName<'static>>,
 }
 
+/// What is spoken with an endpoint.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum HttpVersion {
+    /// Over TLS what both sides agree on (RFC 7301), in plaintext HTTP/1.1.
+    #[default]
+    Auto,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2, in plaintext with prior knowledge (RFC 9113 §3.3).
+    Http2,
+}
+
 /// What an [`Endpoint`] is made of.
 #[derive(Clone, Debug)]
 pub struct EndpointSettings {
@@ -46,6 +58,8 @@ pub struct EndpointSettings {
     pub port: u16,
     /// Over TLS, verified for `host`; plaintext if absent.
     pub tls: Option<Arc<ClientConfig>>,
+    /// What is spoken; [`tls`](Self::tls) offers it.
+    pub version: HttpVersion,
     /// Connect through this Unix socket, in plaintext; over TCP if absent.
     pub socket: Option<PathBuf>,
     /// Connect here instead of resolving `host` (curl's `--resolve`).
@@ -98,6 +112,15 @@ impl Endpoint {
     #[must_use]
     pub const fn settings(&self) -> &EndpointSettings {
         &self.settings
+    }
+
+    /// What is spoken with it; [`HttpVersion::Auto`] only over TLS.
+    #[must_use]
+    pub const fn version(&self) -> HttpVersion {
+        match (self.settings.version, &self.settings.tls) {
+            (HttpVersion::Auto, None) => HttpVersion::Http1,
+            (version, _) => version,
+        }
     }
 
     /// By what pools tell endpoints apart.
@@ -233,6 +256,17 @@ pub enum Transport {
     Unix(UnixStream),
     /// TLS. The end of the stream without `close_notify` is an error, so a truncated answer is never taken for a whole one.
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Transport {
+    /// Whether both sides have agreed on HTTP/2.
+    #[must_use]
+    pub fn agreed_on_http2(&self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => false,
+            Self::Tls(tls) => tls.get_ref().1.alpn_protocol() == Some(b"h2"),
+        }
+    }
 }
 
 impl AsyncRead for Transport {

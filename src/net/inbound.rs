@@ -1,4 +1,5 @@
-//! A connection from the app, as hyper sees it, with what hyper does not give.
+//! A connection from the app, as hyper sees it. Its first bytes tell its protocol; where that is HTTP/1.1, there is more
+//! that hyper does not give.
 //!
 //! * the bytes of a request head as they arrived: hyper settles a doubtful framing silently, and we want to refuse it;
 //! * interim answers (1xx): hyper's server writes none but 100;
@@ -46,12 +47,24 @@ pub struct Bounds {
 #[derive(Clone, Debug)]
 pub struct Inbound(Rc<Shared>);
 
+/// What an app speaks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Protocol {
+    /// HTTP/1.1, or HTTP/1.0.
+    Http1,
+    /// HTTP/2, known by its preface (RFC 9113 §3.4).
+    Http2,
+}
+
 #[derive(Debug)]
 struct Shared {
     /// Borrowed for one call at a time.
     socket: RefCell<Socket>,
     local: Option<SocketAddr>,
     head: RefCell<Vec<u8>>,
+    /// How much at the end of `head` hyper has not read: what was read to learn the protocol.
+    unread: Cell<usize>,
+    protocol: Cell<Protocol>,
     /// Whether what is read now may be (part of) a head.
     between_requests: Cell<bool>,
     /// Whether hyper has nothing half written.
@@ -87,6 +100,8 @@ impl Inbound {
             local: socket.local()?,
             socket: RefCell::new(socket),
             head: RefCell::default(),
+            unread: Cell::new(0),
+            protocol: Cell::new(Protocol::Http1),
             between_requests: Cell::new(true),
             flushed: Cell::new(true),
             own: RefCell::default(),
@@ -97,6 +112,40 @@ impl Inbound {
             idle_timer: RefCell::default(),
             farewell: RefCell::default(),
         })))
+    }
+
+    /// Reads until it is clear what the app speaks, within the time for a head. hyper gets what was read.
+    ///
+    /// # Errors
+    ///
+    /// When the connection fails, or says nothing in time.
+    pub fn poll_protocol(
+        &self,
+        scratch: &Scratch,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Protocol>> {
+        let shared = &self.0;
+        let mut scratch = scratch.0.borrow_mut();
+        let room = scratch.get_mut(..FIRST_READ_BYTES).unwrap_or_default();
+        loop {
+            let mut read = ReadBuf::new(&mut *room);
+            let polled = shared.socket.borrow_mut().poll_read(cx, &mut read)?;
+            if polled.is_pending() {
+                ready!(shared.poll_head_timer(cx))?;
+            }
+            let mut head = shared.head.borrow_mut();
+            head.extend_from_slice(read.filled());
+            let is_whole = read.filled().is_empty() || head.len() >= PREFACE.len();
+            if head.starts_with(PREFACE) {
+                shared.protocol.set(Protocol::Http2);
+                shared.between_requests.set(false);
+                shared.head_timer.borrow_mut().take();
+            } else if PREFACE.starts_with(&head) && !is_whole {
+                continue;
+            }
+            shared.unread.set(head.len());
+            return Poll::Ready(Ok(shared.protocol.get()));
+        }
     }
 
     /// What hyper reads from and writes to.
@@ -114,14 +163,15 @@ impl Inbound {
         self.0.local
     }
 
-    /// A request has begun: shows the bytes that its head came in, which may be followed by others.
+    /// A request of HTTP/1.1 has begun: shows the bytes that its head came in, which may be followed by others.
     pub fn begin_request<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
         self.0.between_requests.set(false);
         self.0.is_first.set(false);
         self.0.head_timer.borrow_mut().take();
         let mut head = self.0.head.borrow_mut();
         let seen = look(&head);
-        head.clear();
+        let read = head.len() - self.0.unread.get();
+        head.drain(..read);
         head.shrink_to(KEPT_HEAD_BYTES);
         seen
     }
@@ -131,16 +181,17 @@ impl Inbound {
         self.0.idle.set(idle);
     }
 
-    /// The answer has been given: what comes next is a head.
+    /// The answer has been given: what comes next is a head. In HTTP/2, where requests overlap, that says nothing.
     pub fn end_request(&self) {
-        self.0.between_requests.set(true);
+        let is_alone = self.0.protocol.get() == Protocol::Http1;
+        self.0.between_requests.set(is_alone);
     }
 
     /// Writes an interim answer (RFC 9110 §15.2), or drops it where it cannot be written right now.
     pub fn send_interim(&self, head: &[u8]) {
         let shared = &self.0;
         if shared.is_at_rest()
-            && let Ok(written) = shared.socket.borrow().try_write(head)
+            && let Ok(written) = shared.socket.borrow_mut().try_write(head)
             && let Some(rest) = head.get(written..)
         {
             shared.own.borrow_mut().extend_from_slice(rest);
@@ -161,7 +212,7 @@ impl Shared {
         // Who has said nothing yet has asked for nothing, either.
         if !self.head.borrow().is_empty() && self.is_at_rest() {
             let late = (self.bounds.refusal)(StatusCode::REQUEST_TIMEOUT);
-            self.socket.borrow().try_write(&late).ok();
+            self.socket.borrow_mut().try_write(&late).ok();
         }
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
@@ -196,6 +247,23 @@ pub struct InboundStream {
 }
 
 impl Shared {
+    /// Gives hyper what was read to learn the protocol. Says whether there was any.
+    fn give_unread(&self, buf: &mut ReadBufCursor<'_>) -> bool {
+        let unread = self.unread.get();
+        if unread == 0 {
+            return false;
+        }
+        let mut head = self.head.borrow_mut();
+        let begin = head.len() - unread;
+        let given = unread.min(buf.remaining());
+        buf.put_slice(head.get(begin..begin + given).unwrap_or_default());
+        self.unread.set(unread - given);
+        if self.protocol.get() == Protocol::Http2 && given == unread {
+            *head = Vec::new();
+        }
+        true
+    }
+
     /// Writes what is left of our own words, before anything else.
     fn poll_own(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut own = self.own.borrow_mut();
@@ -225,7 +293,7 @@ impl Shared {
     fn poll_farewell(&self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<io::Result<()>> {
         let mut farewell = self.farewell.borrow_mut();
         if farewell.is_none() {
-            self.socket.borrow().shutdown()?;
+            ready!(self.socket.borrow_mut().poll_shutdown(cx))?;
         }
         let farewell = farewell.get_or_insert(Farewell {
             left_bytes: FAREWELL_BYTES,
@@ -255,6 +323,9 @@ impl Read for InboundStream {
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let shared = &self.inbound.0;
+        if shared.give_unread(&mut buf) {
+            return Poll::Ready(Ok(()));
+        }
         let mut scratch = self.scratch.0.borrow_mut();
         let room = scratch.len().min(buf.remaining());
         let Some(scratch) = scratch.get_mut(..room) else {
@@ -304,7 +375,8 @@ impl Write for InboundStream {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let shared = &self.inbound.0;
         shared.flushed.set(true);
-        shared.poll_own(cx)
+        ready!(shared.poll_own(cx))?;
+        shared.socket.borrow_mut().poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -348,6 +420,10 @@ fn end_of_head(bytes: &[u8]) -> Option<&[u8]> {
     bytes.get(..end + 4)
 }
 
+/// What every connection of HTTP/2 begins with, and none of HTTP/1.1.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// What is read to learn the protocol: no more than hyper takes at once.
+const FIRST_READ_BYTES: usize = 8 * 1024;
 /// The most that is read at once, and the longest head that is looked at.
 const SCRATCH_BYTES: usize = 64 * 1024;
 /// What an idle connection may keep of the room that its last head took.

@@ -2,13 +2,16 @@
 
 mod alarm;
 pub mod ask;
+pub mod body;
 pub mod connect;
 mod http1;
 pub mod inbound;
 pub mod listen;
+pub mod multiplex;
 pub mod pool;
 mod resolver;
 pub mod socket;
+pub mod stream;
 pub mod tls;
 pub mod tls_fault;
 pub mod tls_listen;

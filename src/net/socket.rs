@@ -1,13 +1,14 @@
-//! A connection with the app: over TCP, or through a Unix socket.
+//! A connection with the app: over TCP, with or without TLS, or through a Unix socket.
 
 use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::server::TlsStream;
 
 /// A connection on its way from the listener to a worker: not yet of any runtime.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ impl Accepted {
 pub enum Socket {
     /// Over TCP.
     Tcp(TcpStream),
+    /// Over TCP, encrypted.
+    Tls(Box<TlsStream<TcpStream>>),
     /// Through a Unix socket.
     Unix(UnixStream),
 }
@@ -64,21 +67,39 @@ impl Socket {
     pub fn local(&self) -> io::Result<Option<SocketAddr>> {
         match self {
             Self::Tcp(tcp) => tcp.local_addr().map(Some),
+            Self::Tls(tls) => tls.get_ref().0.local_addr().map(Some),
             Self::Unix(_) => Ok(None),
         }
     }
 
-    pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+    /// Writes what can be written right now. Nobody may be waiting to write.
+    pub(super) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(tcp) => tcp.try_write(bytes),
+            Self::Tls(tls) => {
+                let mut cx = Context::from_waker(Waker::noop());
+                match Pin::new(tls).poll_write(&mut cx, bytes) {
+                    Poll::Ready(written) => written,
+                    Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+                }
+            }
             Self::Unix(unix) => unix.try_write(bytes),
         }
     }
 
-    pub(super) fn shutdown(&self) -> io::Result<()> {
+    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Tcp(tcp) => SockRef::from(tcp).shutdown(Shutdown::Write),
-            Self::Unix(unix) => SockRef::from(unix).shutdown(Shutdown::Write),
+            Self::Tcp(tcp) => Poll::Ready(SockRef::from(&*tcp).shutdown(Shutdown::Write)),
+            Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+            Self::Unix(unix) => Poll::Ready(SockRef::from(&*unix).shutdown(Shutdown::Write)),
+        }
+    }
+
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
+            // Nothing is kept back.
+            Self::Tcp(_) | Self::Unix(_) => Poll::Ready(Ok(())),
         }
     }
 
@@ -89,6 +110,7 @@ impl Socket {
     ) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
             Self::Unix(unix) => Pin::new(unix).poll_read(cx, buf),
         }
     }
@@ -100,6 +122,7 @@ impl Socket {
     ) -> Poll<io::Result<usize>> {
         match self {
             Self::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Self::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
             Self::Unix(unix) => Pin::new(unix).poll_write(cx, buf),
         }
     }
@@ -111,6 +134,7 @@ impl Socket {
     ) -> Poll<io::Result<usize>> {
         match self {
             Self::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Self::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
             Self::Unix(unix) => Pin::new(unix).poll_write_vectored(cx, bufs),
         }
     }

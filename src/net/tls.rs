@@ -1,13 +1,22 @@
-//! TLS towards upstreams and providers: whom pillion trusts and as whom it appears.
+//! TLS: whom pillion trusts, as whom it appears, and which protocol is spoken over it.
 
 use std::cell::OnceCell;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Once};
 
+use arc_swap::ArcSwap;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+
+use super::connect::HttpVersion;
+use super::socket::Socket;
 
 /// `tls = { ca, cert, key }` of a route or a provider.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
@@ -32,7 +41,7 @@ impl TlsSettings {
 /// that takes longer than everything else at the start.
 #[derive(Debug)]
 pub struct TlsClients {
-    provider: Arc<rustls::crypto::CryptoProvider>,
+    provider: Arc<CryptoProvider>,
     extra: Vec<CertificateDer<'static>>,
     system: OnceCell<Arc<RootCertStore>>,
 }
@@ -65,7 +74,11 @@ impl TlsClients {
     /// # Errors
     ///
     /// When a file cannot be read or holds nothing usable.
-    pub fn configure(&self, settings: &TlsSettings) -> Result<Arc<ClientConfig>, TlsError> {
+    pub fn configure(
+        &self,
+        settings: &TlsSettings,
+        version: HttpVersion,
+    ) -> Result<Arc<ClientConfig>, TlsError> {
         SEEDED.call_once(seed_randomness);
         let roots = match &settings.ca {
             None => self.system(),
@@ -87,7 +100,12 @@ impl TlsClients {
                 .with_client_auth_cert(certificates(chain)?, private_key(key)?)
                 .map_err(TlsError::Configuration)?,
         };
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let offered: &[&[u8]] = match version {
+            HttpVersion::Auto => &[b"h2", b"http/1.1"],
+            HttpVersion::Http1 => &[b"http/1.1"],
+            HttpVersion::Http2 => &[b"h2"],
+        };
+        config.alpn_protocols = offered.iter().map(|name| name.to_vec()).collect();
         Ok(Arc::new(config))
     }
 }
@@ -98,6 +116,77 @@ static SEEDED: Once = Once::new();
 // at all where nothing uses TLS.
 fn seed_randomness() {
     std::thread::spawn(|| aws_lc_rs::rand::fill(&mut [0; 1]).ok());
+}
+
+/// The certificate of the listener, with HTTP/2 and HTTP/1.1 to choose from (RFC 7301).
+#[derive(Debug)]
+pub struct ServerTls {
+    chain: PathBuf,
+    key: PathBuf,
+    config: ArcSwap<ServerConfig>,
+    /// Of what the files held when they were last looked at, good or bad.
+    seen: AtomicU64,
+}
+
+impl ServerTls {
+    /// Reads a certificate chain and its key from PEM files.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be read or do not belong together.
+    pub fn read(chain: &Path, key: &Path) -> Result<Self, TlsError> {
+        Ok(Self {
+            seen: AtomicU64::new(digest(chain, key)),
+            config: ArcSwap::new(server_config(chain, key)?),
+            chain: chain.to_owned(),
+            key: key.to_owned(),
+        })
+    }
+
+    /// Reads the files again if they have changed, and says whether they had. Connections that are open keep what they have.
+    ///
+    /// # Errors
+    ///
+    /// When what they hold now cannot be used: what was there before stays in use. Told once.
+    pub fn refresh(&self) -> Result<bool, TlsError> {
+        let digest = digest(&self.chain, &self.key);
+        if self.seen.swap(digest, Ordering::Relaxed) == digest {
+            return Ok(false);
+        }
+        self.config.store(server_config(&self.chain, &self.key)?);
+        Ok(true)
+    }
+
+    /// Encrypts a connection of the app.
+    ///
+    /// # Errors
+    ///
+    /// When the handshake fails.
+    pub async fn accept(&self, tcp: TcpStream) -> io::Result<Socket> {
+        let acceptor = TlsAcceptor::from(self.config.load_full());
+        let tls = acceptor.accept(tcp).await?;
+        Ok(Socket::Tls(Box::new(tls)))
+    }
+}
+
+fn server_config(chain: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::Configuration)?
+        .with_no_client_auth()
+        .with_single_cert(certificates(chain)?, private_key(key)?)
+        .map_err(TlsError::Configuration)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+fn digest(chain: &Path, key: &Path) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for path in [chain, key] {
+        std::fs::read(path).ok().hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 /// A certificate or key that cannot be used.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt as _, Limited};
 use tokio::time::{Sleep, sleep, timeout};
@@ -15,10 +15,10 @@ use tokio::time::{Sleep, sleep, timeout};
 use super::attach::strip_connection_fields;
 use super::peek::Peekable;
 use super::replay::RequestBody;
-use crate::net::pool::{Broken, UpstreamBody};
+use crate::net::body::{BodyError, EitherBody};
 
 /// An upstream's answer, before it is made the app's.
-pub type UpstreamAnswer = Response<Peekable<UpstreamBody<RequestBody>>>;
+pub type UpstreamAnswer = Response<Peekable<EitherBody<RequestBody>>>;
 
 /// The one body type of answers.
 pub struct AnswerBody {
@@ -36,32 +36,40 @@ enum Content {
 
 /// An upstream's body that may not stand still.
 struct Watched {
-    body: Peekable<UpstreamBody<RequestBody>>,
+    body: Peekable<EitherBody<RequestBody>>,
     idle: Duration,
     timer: Option<Pin<Box<Sleep>>>,
+    on_trailers: Option<OnTrailers>,
 }
+
+/// Told of an answer's trailers before the app is.
+pub(super) type OnTrailers = Box<dyn FnOnce(&HeaderMap)>;
 
 /// Why an answer breaks off. The app sees a body without an end, never one that seems whole.
 #[derive(Debug, thiserror::Error)]
 pub enum AnswerError {
     /// The upstream broke off.
     #[error("the upstream broke off")]
-    BrokeOff(#[source] Broken),
+    BrokeOff(#[source] BodyError),
     /// The upstream stood still.
     #[error("the upstream stood still")]
     Idle,
 }
 
-/// Makes an upstream's answer the app's: what belongs to the upstream's connection is removed, framing is rebuilt.
+/// Makes an upstream's answer the app's: what belongs to the upstream's connection is removed, framing is rebuilt for the
+/// app's `version`.
 pub(super) fn forward(
     answer: UpstreamAnswer,
-    method: &Method,
+    (method, version): (&Method, Version),
     idle: Duration,
+    on_trailers: Option<OnTrailers>,
 ) -> Response<AnswerBody> {
     let (mut head, body) = answer.into_parts();
     strip_connection_fields(&mut head.headers);
     // hyper writes the length that the body has; only where there is none does the field tell what would have been.
     let is_head = *method == Method::HEAD;
+    // In HTTP/2 the field is written where there is no body, too.
+    let is_http2 = version == Version::HTTP_2;
     let has_no_body = is_head || head.status == StatusCode::NOT_MODIFIED;
     let declared = has_no_body
         .then(|| declared_length(&head.headers))
@@ -71,9 +79,9 @@ pub(super) fn forward(
     }
     let absent = declared
         .as_ref()
-        .filter(|_| !is_head)
+        .filter(|_| !is_head && !is_http2)
         .and_then(|length| length.to_str().ok()?.parse().ok());
-    if (is_head || absent.is_some())
+    if (is_head || is_http2 || absent.is_some())
         && let Some(length) = declared
     {
         head.headers.insert(CONTENT_LENGTH, length);
@@ -81,10 +89,12 @@ pub(super) fn forward(
     head.extensions.clear();
     let content = match absent {
         Some(length) => Content::Absent(length),
+        None if is_http2 && has_no_body => Content::Full(None),
         None => Content::Upstream(Box::new(Watched {
             body,
             idle,
             timer: None,
+            on_trailers,
         })),
     };
     Response::from_parts(
@@ -194,6 +204,12 @@ impl Watched {
     ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
             self.timer = None;
+            if let Some(Ok(frame)) = &frame
+                && let Some(trailers) = frame.trailers_ref()
+                && let Some(on_trailers) = self.on_trailers.take()
+            {
+                on_trailers(trailers);
+            }
             return Poll::Ready(frame.map(|frame| frame.map_err(AnswerError::BrokeOff)));
         }
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.idle)));

@@ -7,7 +7,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHORIZATION, TE, TRAILER,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, PROXY_AUTHORIZATION, TE,
+    TRAILER,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value as Json;
@@ -397,6 +398,21 @@ fn is_connection_field(name: &HeaderName) -> bool {
     )
 }
 
+/// Makes one `Cookie` of the crumbs that HTTP/2 allows (RFC 9113 §8.2.3): HTTP/1.1 knows one only.
+pub(super) fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs: Vec<_> = headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if crumbs.len() < 2 {
+        return;
+    }
+    if let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(COOKIE, cookie);
+    }
+}
+
 /// Whether a field is told anew to the upstream, or is between the app and pillion.
 fn is_not_for_upstreams(name: &HeaderName) -> bool {
     matches!(*name, CONTENT_LENGTH | EXPECT | PROXY_AUTHORIZATION)
@@ -497,7 +513,7 @@ mod tests {
         ];
         Attach {
             fields,
-            remove: vec![http::header::COOKIE],
+            remove: vec![COOKIE],
             on_conflict,
         }
     }

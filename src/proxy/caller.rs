@@ -88,7 +88,7 @@ impl CallerRules {
 }
 
 /// The host that a request calls, without its port and in the case that the request has: of the authority of
-/// absolute-form, or else of the one `Host` field (RFC 9112 §3.2). Empty where HTTP/1.0 does not say.
+/// absolute-form or of HTTP/2, or else of the one `Host` field (RFC 9112 §3.2). Empty where HTTP/1.0 does not say.
 fn called_host<B>(request: &Request<B>) -> Result<Box<str>, ProxyError> {
     let uri = request.uri();
     if uri.authority().is_none()
@@ -96,13 +96,23 @@ fn called_host<B>(request: &Request<B>) -> Result<Box<str>, ProxyError> {
     {
         return Ok(host.into());
     }
-    let host = single_host(request.headers(), request.version())?;
+    let host = single_host(request.headers())?;
     if let Some(authority) = uri.authority()
         && !(matches!(uri.scheme_str(), Some("http" | "https")) && is_host_and_port(authority))
     {
         return Err(ProxyError::BadTarget(
             "the target is neither a path nor http:// with a host and a port",
         ));
+    }
+    match (&host, uri.authority(), request.version()) {
+        // HTTP/1.0 knows no Host.
+        (None, _, Version::HTTP_10) | (None, Some(_), Version::HTTP_2) => {}
+        // The field is for gateways that came from HTTP/1.1 (RFC 9113 §8.3.1), and may not say otherwise.
+        (Some(host), Some(authority), Version::HTTP_2) if host != authority => {
+            return Err(ProxyError::BadFraming("the Host is not the :authority"));
+        }
+        (None, _, _) => return Err(ProxyError::BadFraming("the request has no Host")),
+        (Some(_), _, _) => {}
     }
     let authority = uri.authority().or(host.as_ref());
     Ok(authority.map_or("", Authority::host).into())
@@ -137,15 +147,10 @@ fn plain_host(headers: &HeaderMap) -> Option<&str> {
     str::from_utf8(host).ok().filter(|_| is_host && is_port)
 }
 
-fn single_host(headers: &HeaderMap, version: Version) -> Result<Option<Authority>, ProxyError> {
+fn single_host(headers: &HeaderMap) -> Result<Option<Authority>, ProxyError> {
     let mut values = headers.get_all(HOST).iter();
     let Some(value) = values.next() else {
-        // HTTP/1.0 knows no Host.
-        return if version == Version::HTTP_10 {
-            Ok(None)
-        } else {
-            Err(ProxyError::BadFraming("the request has no Host"))
-        };
+        return Ok(None);
     };
     if values.next().is_some() {
         return Err(ProxyError::BadFraming("the request has more than one Host"));

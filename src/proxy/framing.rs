@@ -1,14 +1,51 @@
-//! The framing of a request, as it arrived: one reader's body must not be another's next request.
+//! The framing of a request: one reader's body must not be another's next request.
 //!
 //! hyper settles what is doubtful the way RFC 9112 §6 says a recipient may, and rebuilds it. We refuse it, because an
 //! honest client never sends it.
 
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, TE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, Version};
 
 use super::problem::ProxyError;
 
-/// Checks the framing of a request whose head is at the beginning of `received`.
+/// Checks the head of a request in HTTP/2, which has a framing of its own: what is refused here would be doubtful behind us.
+///
+/// # Errors
+///
+/// [`ProxyError::BadFraming`] where a field belongs to a connection of HTTP/1.1 (RFC 9113 §8.2.2), or there is more than
+/// one `Content-Length`.
+pub fn check_http2(headers: &HeaderMap) -> Result<(), ProxyError> {
+    if has_connection_fields(headers) {
+        return Err(ProxyError::BadFraming(
+            "the request has a field that only a connection of HTTP/1.1 has",
+        ));
+    }
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let length = lengths.next().map_or(&b"0"[..], |value| value.as_bytes());
+    if lengths.next().is_some() {
+        return Err(ProxyError::BadFraming(
+            "the request has more than one Content-Length",
+        ));
+    }
+    if length.is_empty() || !length.iter().all(u8::is_ascii_digit) {
+        return Err(ProxyError::BadFraming("the Content-Length is not a number"));
+    }
+    Ok(())
+}
+
+fn has_connection_fields(headers: &HeaderMap) -> bool {
+    const FIELDS: [&str; 5] = [
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    FIELDS.iter().any(|name| headers.contains_key(*name))
+        || headers.get_all(TE).iter().any(|value| value != "trailers")
+}
+
+/// Checks the framing of a request of HTTP/1.1 whose head is at the beginning of `received`.
 ///
 /// # Errors
 ///
@@ -155,6 +192,38 @@ mod tests {
         assert!(check(b"GET /a HTTP/1.1\r\nHost: a\r\nX: #\r\n\r\n"));
         // A method may have one.
         assert!(check(b"GET# /a HTTP/1.1\r\nHost: a\r\n\r\n"));
+    }
+
+    #[test]
+    fn a_head_of_http2_has_one_length_and_nothing_of_a_connection() {
+        let check = |fields: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in fields {
+                headers.append(*name, http::HeaderValue::from_static(value));
+            }
+            check_http2(&headers).is_ok()
+        };
+        for good in [
+            &[][..],
+            &[("content-length", "5")],
+            &[("te", "trailers"), ("cookie", "a=1"), ("cookie", "b=2")],
+        ] {
+            assert!(check(good), "{good:?}");
+        }
+        for bad in [
+            &[("content-length", "5"), ("content-length", "5")][..],
+            &[("content-length", "+5")],
+            &[("content-length", "")],
+            &[("te", "gzip")],
+            &[("te", "trailers, gzip")],
+            &[("connection", "x-a")],
+            &[("keep-alive", "1")],
+            &[("proxy-connection", "close")],
+            &[("transfer-encoding", "chunked")],
+            &[("upgrade", "h2c")],
+        ] {
+            assert!(!check(bad), "{bad:?}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod attach;
 pub mod caller;
 pub mod explain;
 pub mod framing;
+pub mod grpc;
 pub mod hand_out;
 pub mod inputs;
 pub mod peek;
@@ -19,6 +20,7 @@ pub mod upstream;
 pub mod verdict;
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -29,9 +31,10 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, Version};
 use hyper::body::Incoming;
 
-use self::answer::{AnswerBody, UpstreamAnswer};
+use self::answer::{AnswerBody, OnTrailers, UpstreamAnswer};
 use self::attach::{Carried, Stripped, Writing};
 use self::caller::CallerRules;
+use self::grpc::Call;
 use self::hand_out::Asked;
 use self::inputs::Inputs;
 use self::problem::ProxyError;
@@ -47,6 +50,7 @@ use crate::clock::Moment;
 use crate::metrics::{Metrics, Replay, RouteMetrics, Unauthorized};
 use crate::net::inbound::Inbound;
 use crate::net::pool::PoolSettings;
+use crate::net::tls::ServerTls;
 use crate::provider::Subject;
 use crate::token::Tokens;
 use crate::token::cache::slot::Rejected;
@@ -76,6 +80,8 @@ pub struct Plan {
     pub limits: Limits,
     /// How connections to upstreams are kept.
     pub pool: PoolSettings,
+    /// The certificate for apps that call over TLS; plaintext if absent.
+    pub tls: Option<Arc<ServerTls>>,
 }
 
 /// Bounds on what a caller may send.
@@ -118,7 +124,13 @@ impl Proxy {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Answers one request. Every failure becomes a problem document here, and everything is counted here.
+    /// Whether callers are asked to connect elsewhere.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Answers one request. Every failure becomes an answer here, and everything is counted here.
     pub async fn handle(
         &self,
         worker: &Worker,
@@ -126,25 +138,34 @@ impl Proxy {
         mut request: Request<Incoming>,
     ) -> Response<AnswerBody> {
         let mut observed = Observed::begin(self, worker, inbound, &mut request);
-        let answered = self
-            .forward(
-                worker,
-                inbound,
-                request,
-                observed.began,
-                &mut observed.record,
-            )
-            .await;
-        let mut response = answered.unwrap_or_else(|error| {
+        let (version, call) = (request.version(), Call::of(&request));
+        let answered = {
             let record = &mut observed.record;
-            record.error.insert(error).to_response(&record.id)
-        });
-        if self.draining.load(Ordering::Relaxed) {
+            let forwarding =
+                pin!(self.forward(worker, inbound, request, call, observed.began, record));
+            Call::bound(call, forwarding).await
+        };
+        let (status, mut response) = match answered {
+            Ok(response) => (response.status(), response),
+            Err(error) => {
+                let record = &mut observed.record;
+                let error = record.error.insert(error);
+                let response = match call {
+                    Some(_) => grpc::refusal(error, &record.id),
+                    None => error.to_response(&record.id),
+                };
+                (error.status(), response)
+            }
+        };
+        if version == Version::HTTP_2 {
+            // Its connections end otherwise.
+            response.headers_mut().remove(CONNECTION);
+        } else if self.is_draining() {
             response
                 .headers_mut()
                 .insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        observed.status = response.status().as_u16();
+        observed.status = status.as_u16();
         response.body_mut().on_done(move || drop(observed));
         response
     }
@@ -154,6 +175,7 @@ impl Proxy {
         worker: &Worker,
         inbound: &Inbound,
         request: Request<Incoming>,
+        call: Option<Call>,
         now: Moment,
         record: &mut Record,
     ) -> Result<Response<AnswerBody>, ProxyError> {
@@ -163,9 +185,12 @@ impl Proxy {
             method,
             uri,
             version,
-            headers,
+            mut headers,
             ..
         } = head;
+        if version == Version::HTTP_2 {
+            attach::join_cookies(&mut headers);
+        }
         let target = Target::parse(&uri)?;
         let matched = self.plan.load().routes.find(&method, &host, target)?;
         let Matched {
@@ -200,16 +225,20 @@ impl Proxy {
         let subject = inputs.subject(&route.subject);
         let carried = carry(&route, onward, &subject, &inputs, now).await?;
         let filter = Arc::clone(&route);
-        let upload = Upload::new(
+        let mut upload = Upload::new(
             body,
             onward.replay_limit,
             &self.budget,
             limits.body_idle,
             move |trailers| filter.strip_trailers(trailers),
         );
+        if version == Version::HTTP_2 {
+            upload = upload.with_marked_end();
+        }
         let sending = Sending {
             pool: worker.pool(),
-            inbound: (version != Version::HTTP_10).then_some(inbound),
+            multiplex: worker.multiplex(),
+            inbound: (version == Version::HTTP_11).then_some(inbound),
             upstream: &onward.upstream,
             method: &method,
             target: outbound_target,
@@ -222,13 +251,19 @@ impl Proxy {
             sending: &sending,
             stripped: &mut stripped,
             inputs: &inputs,
+            is_call: call.is_some(),
         };
         let sent_at = Moment::now();
         let mut answer = exchange.send(&carried).await?;
         record.upstream_took = Some(sent_at.elapsed());
 
+        let mut on_trailers = None;
         match exchange.judge(&mut answer).await {
             Verdict::Accepted => carried.accept(),
+            Verdict::InTrailers if !exchange.stripped.keeps_authorization => {
+                on_trailers = Some(judge_trailers(&route, subject, carried));
+            }
+            Verdict::InTrailers => {}
             Verdict::Refused(refusal) if !exchange.stripped.keeps_authorization => {
                 let replay = exchange.renew_and_replay(refusal, &subject, &carried, answer, record);
                 // In a box, so that a request that is not refused is no larger for it.
@@ -246,8 +281,16 @@ impl Proxy {
             answer.body_mut().rest_mut().detach(idle);
         }
         worker.pool().reuse(stripped.into_headers());
-        inbound.allow_idle(onward.timeouts.idle);
-        Ok(answer::forward(answer, &method, onward.timeouts.idle))
+        if version != Version::HTTP_2 {
+            inbound.allow_idle(onward.timeouts.idle);
+        }
+        let asked = (&method, version);
+        Ok(answer::forward(
+            answer,
+            asked,
+            onward.timeouts.idle,
+            on_trailers,
+        ))
     }
 
     // What is checked before anything is looked up. Tells the host that the request calls.
@@ -256,9 +299,12 @@ impl Proxy {
         inbound: &Inbound,
         request: &Request<Incoming>,
     ) -> Result<(Limits, Box<str>), ProxyError> {
-        inbound.begin_request(|received| {
-            framing::check(request.headers(), request.version(), received)
-        })?;
+        let (headers, version) = (request.headers(), request.version());
+        if version == Version::HTTP_2 {
+            framing::check_http2(headers)?;
+        } else {
+            inbound.begin_request(|received| framing::check(headers, version, received))?;
+        }
         let plan = self.plan.load();
         let host = plan.admit(request, inbound.local())?;
         Ok((plan.limits, host))
@@ -318,6 +364,8 @@ struct Exchange<'a> {
     sending: &'a Sending<'a>,
     stripped: &'a mut Stripped,
     inputs: &'a Inputs,
+    /// Whether it is a call of gRPC.
+    is_call: bool,
 }
 
 impl Exchange<'_> {
@@ -333,8 +381,11 @@ impl Exchange<'_> {
     }
 
     async fn judge(&self, answer: &mut UpstreamAnswer) -> Verdict {
-        let patience = self.onward.timeouts.idle;
-        self.onward.unauthorized.judge(answer, patience).await
+        let rules = &self.onward.unauthorized;
+        if self.is_call {
+            return rules.judge_call(answer).await;
+        }
+        rules.judge(answer, self.onward.timeouts.idle).await
     }
 
     /// A refusal: good by our clock, not by the upstream's. One new token, one replay; without either the refusal is the answer.
@@ -348,10 +399,7 @@ impl Exchange<'_> {
     ) -> Result<UpstreamAnswer, ProxyError> {
         let tokens = &self.route.tokens;
         // Renewed first, and only then asked whether this request gains by it: the next one does.
-        let rejected = match refusal.renew {
-            Renew::Own => tokens.reject(subject, &refused.own, Moment::now()),
-            Renew::Parent => tokens.reject_parent(subject, &refused.own, Moment::now()),
-        };
+        let rejected = reject(tokens, refusal.renew, subject, refused);
         let is_replayable = self.sending.upload.is_replayable()
             && self.onward.replay_limit.is_some()
             && !refusal.has_data;
@@ -385,7 +433,7 @@ impl Exchange<'_> {
         record.replay_took = Some(sent_at.elapsed());
         record.replay = Some(match &replayed {
             Err(_) => Replay::Error,
-            Ok((_, Verdict::Accepted)) => Replay::Recovered,
+            Ok((_, Verdict::Accepted | Verdict::InTrailers)) => Replay::Recovered,
             Ok((_, Verdict::Refused(_))) => Replay::StillUnauthorized,
             Ok((_, Verdict::NotTheToken(scopes))) => {
                 record.missing_scopes.clone_from(scopes);
@@ -403,6 +451,35 @@ impl Exchange<'_> {
         }
         Ok((answer, verdict))
     }
+}
+
+/// The token that an upstream refused is not used again.
+fn reject(tokens: &Tokens, renew: Renew, subject: &Subject, refused: &Carried) -> Rejected {
+    match renew {
+        Renew::Own => tokens.reject(subject, &refused.own, Moment::now()),
+        Renew::Parent => tokens.reject_parent(subject, &refused.own, Moment::now()),
+    }
+}
+
+/// What becomes of the tokens of a call whose answer has begun: the app has seen the beginning, so it is not sent again.
+fn judge_trailers(route: &Arc<Route>, subject: Subject, carried: Carried) -> OnTrailers {
+    let route = Arc::clone(route);
+    Box::new(move |trailers| {
+        let Destination::Upstream(onward) = &route.destination else {
+            return;
+        };
+        match onward.unauthorized.judge_trailers(trailers) {
+            Verdict::Refused(refusal) => {
+                let rejected = reject(&route.tokens, refusal.renew, &subject, &carried);
+                route.metrics.unauthorized(match rejected {
+                    Rejected::Guarded => Unauthorized::Guarded,
+                    Rejected::NotNow => Unauthorized::Ignored,
+                    Rejected::Newer(_) | Rejected::Renewing(_) => Unauthorized::NotReplayable,
+                });
+            }
+            Verdict::Accepted | Verdict::InTrailers | Verdict::NotTheToken(_) => carried.accept(),
+        }
+    })
 }
 
 /// Watches one request from its head to the end of its answer, or to its caller's hanging up.

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, timeout_at};
 
@@ -57,16 +58,32 @@ where
             }
             let next = poll_fn(|cx| Pin::new(&mut self.rest).poll_frame(cx));
             match timeout_at(deadline, next).await.ok()? {
-                Some(Ok(frame)) => {
-                    self.seen_bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
-                    self.seen.push_back(frame);
-                }
+                Some(Ok(frame)) => self.push(frame),
                 Some(Err(error)) => self.end = Some(End::Broken(Some(error), false)),
                 None => self.end = Some(End::Whole),
             }
         }
         let is_whole = matches!(self.end, Some(End::Whole)) && self.seen_bytes <= limit as u64;
         is_whole.then(|| self.content())
+    }
+
+    /// The trailers, if they are there already and nothing is before them. Waits for nothing.
+    pub async fn trailers_at_once(&mut self) -> Option<&HeaderMap> {
+        if self.seen.is_empty() && self.end.is_none() {
+            let rest = &mut self.rest;
+            match poll_fn(|cx| Poll::Ready(Pin::new(&mut *rest).poll_frame(cx))).await {
+                Poll::Pending => {}
+                Poll::Ready(Some(Ok(frame))) => self.push(frame),
+                Poll::Ready(Some(Err(error))) => self.end = Some(End::Broken(Some(error), false)),
+                Poll::Ready(None) => self.end = Some(End::Whole),
+            }
+        }
+        self.seen.front().and_then(Frame::trailers_ref)
+    }
+
+    fn push(&mut self, frame: Frame<Bytes>) {
+        self.seen_bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+        self.seen.push_back(frame);
     }
 
     fn content(&self) -> Bytes {
@@ -151,7 +168,6 @@ impl<B: Body> std::fmt::Debug for Peekable<B> {
 #[cfg(test)]
 mod tests {
     use futures_util::stream;
-    use http::HeaderMap;
     use http_body_util::{BodyExt as _, StreamBody};
     use proptest::prelude::*;
 

@@ -10,6 +10,7 @@ use super::answer::AnswerBody;
 use super::request_id::RequestId;
 use crate::net::connect::ConnectError;
 use crate::net::pool::{Broken, SendError};
+use crate::net::stream::StreamError;
 use crate::net::tunnel::TunnelError;
 use crate::provider::inputs::InputFault;
 use crate::provider::{FetchError, advice};
@@ -70,9 +71,15 @@ pub enum ProxyError {
     /// The upstream broke off before it answered.
     #[error("the upstream broke off before it answered")]
     Send(#[source] SendError),
+    /// The upstream ended the stream before it answered.
+    #[error("the upstream broke off before it answered")]
+    Stream(#[source] StreamError),
     /// The upstream did not answer in time.
     #[error("the upstream did not answer within {0:?}")]
     UpstreamTimeout(Duration),
+    /// A call of gRPC was not answered for as long as its caller waits.
+    #[error("there was no answer within the {0:?} that the caller waits")]
+    Deadline(Duration),
 }
 
 /// An input that the provider cannot use: the app's mistake, told before anything is fetched.
@@ -215,13 +222,13 @@ impl ProxyError {
                 "The upstream's answer is not usable",
                 "http_protocol_error",
             ),
-            Self::Send(_) => row(
+            Self::Send(_) | Self::Stream(_) => row(
                 S::BAD_GATEWAY,
                 "upstream-unreachable",
                 "The upstream cannot be reached",
                 "connection_terminated",
             ),
-            Self::UpstreamTimeout(_) => row(
+            Self::UpstreamTimeout(_) | Self::Deadline(_) => row(
                 S::GATEWAY_TIMEOUT,
                 "upstream-timeout",
                 "The upstream took too long",
@@ -275,8 +282,11 @@ impl ProxyError {
                 cause: Broken::Answer(_),
                 ..
             }) => "ask who runs the upstream: its answer can be read in two ways, or not at all".into(),
-            Self::Send(_) => {
+            Self::Send(_) | Self::Stream(_) => {
                 "it may have been carried out: look before sending it again, if it changes anything".into()
+            }
+            Self::Deadline(_) => {
+                "it may have been carried out; the caller's `grpc-timeout` is how long it waits".into()
             }
             Self::UpstreamTimeout(_) => {
                 "it may have been carried out; if the upstream is only slow, raise `timeouts = { response = .. }` of the route".into()

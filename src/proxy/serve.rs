@@ -1,28 +1,34 @@
-//! A worker: serves the connections that it is dealt, one task each, and keeps connections to upstreams for them.
+//! A worker: serves the connections that it is dealt, and keeps connections to upstreams for them.
+//!
+//! A connection is a task. One of HTTP/2 has another task for each of its streams.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::future::{Future as _, poll_fn};
+use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use hyper::server::conn::http1;
+use hyper::rt::Executor;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::replay::RequestBody;
-use super::{Proxy, problem};
-use crate::net::inbound::{Bounds, Inbound, Scratch};
+use super::{Limits, Proxy, problem};
+use crate::net::inbound::{Bounds, Inbound, Protocol, Scratch};
+use crate::net::multiplex::Multiplex;
 use crate::net::pool::Pool;
-use crate::net::socket::Socket;
+use crate::net::socket::{Accepted, Socket};
+use crate::net::tls::ServerTls;
 use crate::net::workers::Dealt;
 
 /// What the requests of one worker share. Never leaves its thread.
@@ -30,6 +36,7 @@ use crate::net::workers::Dealt;
 pub struct Worker {
     number: usize,
     pool: Rc<Pool<RequestBody>>,
+    multiplex: Rc<Multiplex>,
     scratch: Scratch,
 }
 
@@ -43,6 +50,10 @@ impl Worker {
     pub(super) const fn pool(&self) -> &Rc<Pool<RequestBody>> {
         &self.pool
     }
+
+    pub(super) const fn multiplex(&self) -> &Rc<Multiplex> {
+        &self.multiplex
+    }
 }
 
 /// Serves what comes by `mail` until `stop` says so; then ends each connection after the request it is serving.
@@ -55,6 +66,7 @@ pub async fn work(
     let worker = Rc::new(Worker {
         number,
         pool: Rc::new(Pool::new(proxy.plan().pool)),
+        multiplex: Rc::new(Multiplex::new(proxy.plan().pool)),
         scratch: Scratch::default(),
     });
     let stopping = Rc::new(Stopping::default());
@@ -72,6 +84,8 @@ pub async fn work(
             _ = sweep.tick() => {
                 worker.pool.configure(proxy.plan().pool);
                 worker.pool.sweep();
+                worker.multiplex.configure(proxy.plan().pool);
+                worker.multiplex.sweep();
             }
             _ = stop.wait_for(|stop| *stop) => break,
         }
@@ -90,16 +104,67 @@ async fn serve(proxy: Arc<Proxy>, worker: Rc<Worker>, dealt: Dealt, stopping: Rc
         socket,
         counted: _counted,
     } = dealt;
-    let limits = proxy.plan().limits;
+    let (limits, tls) = {
+        let plan = proxy.plan();
+        (plan.limits, plan.tls.clone())
+    };
+    let Ok(socket) = open(socket, tls, limits.head_time).await else {
+        return;
+    };
     let bounds = Bounds {
         head_time: limits.head_time,
         idle: limits.body_idle,
         refusal: problem::refusal_bytes,
     };
-    let inbound = Socket::new(socket).and_then(|socket| Inbound::new(socket, bounds));
-    let Ok(inbound) = inbound else {
+    let Ok(inbound) = Inbound::new(socket, bounds) else {
         return;
     };
+    let sleeper = stopping.sleeper();
+    match protocol(&inbound, &worker.scratch, sleeper).await {
+        Ok(Some(Protocol::Http1)) => {
+            serve_http1(proxy, worker, inbound, limits, stopping).await;
+        }
+        // In a box, so that the task of the usual connection is no larger for it.
+        Ok(Some(Protocol::Http2)) => {
+            Box::pin(serve_http2(proxy, worker, inbound, stopping)).await;
+        }
+        Ok(None) => {}
+        Err(error) => tracing::debug!(%error, "connection said nothing"),
+    }
+}
+
+/// A dealt connection, of this worker from now on; encrypted, if the plan wants that and it comes over TCP.
+async fn open(
+    accepted: Accepted,
+    tls: Option<Arc<ServerTls>>,
+    patience: Duration,
+) -> io::Result<Socket> {
+    match (Socket::new(accepted)?, tls) {
+        (Socket::Tcp(tcp), Some(tls)) => Box::pin(timeout(patience, tls.accept(tcp))).await?,
+        (socket, _) => Ok(socket),
+    }
+}
+
+/// What an app speaks; none if it is time to stop before it has said anything.
+async fn protocol(
+    inbound: &Inbound,
+    scratch: &Scratch,
+    mut sleeper: Sleeper<'_>,
+) -> io::Result<Option<Protocol>> {
+    poll_fn(|cx| match inbound.poll_protocol(scratch, cx) {
+        Poll::Pending if sleeper.is_woken(cx) => Poll::Ready(Ok(None)),
+        polled => polled.map_ok(Some),
+    })
+    .await
+}
+
+async fn serve_http1(
+    proxy: Arc<Proxy>,
+    worker: Rc<Worker>,
+    inbound: Inbound,
+    limits: Limits,
+    stopping: Rc<Stopping>,
+) {
     let stream = inbound.stream(&worker.scratch);
     let service = service_fn(move |request| {
         let (proxy, worker, inbound) = (Arc::clone(&proxy), Rc::clone(&worker), inbound.clone());
@@ -122,6 +187,60 @@ async fn serve(proxy: Arc<Proxy>, worker: Rc<Worker>, dealt: Dealt, stopping: Rc
     });
     if let Err(error) = ended.await {
         tracing::debug!(%error, "connection broke off");
+    }
+}
+
+async fn serve_http2(
+    proxy: Arc<Proxy>,
+    worker: Rc<Worker>,
+    inbound: Inbound,
+    stopping: Rc<Stopping>,
+) {
+    let stream = inbound.stream(&worker.scratch);
+    let service = service_fn(|request| {
+        let (proxy, worker, inbound) = (Arc::clone(&proxy), Rc::clone(&worker), inbound.clone());
+        async move { Ok::<_, Infallible>(proxy.handle(&worker, &inbound, request).await) }
+    });
+    let connection = http2::Builder::new(Tasks)
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEADER_LIST_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        // Of all streams together: an upstream that reads slowly holds up its own only.
+        .initial_connection_window_size(STREAMS * STREAM_WINDOW_BYTES)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
+        // A caller may change its mind about streams, and make mistakes in some, but not for a living.
+        .max_pending_accept_reset_streams(PENDING_RESETS)
+        .max_local_error_reset_streams(STREAM_ERRORS)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .serve_connection(stream, service);
+    let mut connection = pin!(connection);
+    let mut sleeper = stopping.sleeper();
+    let mut is_leaving = false;
+    let ended = poll_fn(|cx| {
+        // It is told as soon as it is used while the proxy drains: no answer can ask it to go.
+        if sleeper.is_woken(cx) || (proxy.is_draining() && !is_leaving) {
+            is_leaving = true;
+            connection.as_mut().graceful_shutdown();
+        }
+        connection.as_mut().poll(cx)
+    });
+    if let Err(error) = ended.await {
+        tracing::debug!(%error, "connection broke off");
+    }
+}
+
+/// Runs the streams of a connection on its worker's thread.
+#[derive(Clone, Copy)]
+struct Tasks;
+
+impl<F> Executor<F> for Tasks
+where
+    F: Future<Output = ()> + 'static,
+{
+    fn execute(&self, stream: F) {
+        tokio::task::spawn_local(stream);
     }
 }
 
@@ -194,5 +313,20 @@ impl Drop for Sleeper<'_> {
 
 /// How often idle connections to upstreams are looked at.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// Streams that one connection may have open, as most servers allow (RFC 9113 §6.5.2).
+const STREAMS: u32 = 100;
+/// The head of a request in HTTP/2, with 32 bytes more for each field: a larger one is told 431.
+const HEADER_LIST_BYTES: u32 = 16 * 1024;
+/// What of a request's body may be under way on one stream.
+const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+/// What of an answer may wait for its caller on one stream.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
+/// Streams that were reset before they were looked at; one more closes the connection (CVE-2023-44487).
+const PENDING_RESETS: usize = 20;
+/// Streams that had to be reset for their caller's mistakes; one more closes the connection (CVE-2025-8671).
+const STREAM_ERRORS: usize = 100;
+/// How often a caller of HTTP/2 is asked whether it is there, and how long it may take to say so.
+const PING_INTERVAL: Duration = Duration::from_secs(60);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// hyper wants no smaller buffer.
 const LEAST_BUFFER_BYTES: usize = 8192;

@@ -4,7 +4,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST};
+use http::uri::Scheme;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use http_body::Body as _;
 use tokio::time::Instant;
 
 use super::answer::{self, UpstreamAnswer};
@@ -12,9 +15,12 @@ use super::attach::Writing;
 use super::peek::Peekable;
 use super::problem::ProxyError;
 use super::replay::{RequestBody, Upload, UploadError};
-use crate::net::connect::Endpoint;
+use crate::net::body::EitherBody;
+use crate::net::connect::{Endpoint, HttpVersion};
 use crate::net::inbound::Inbound;
+use crate::net::multiplex::{Connected, Multiplex};
 use crate::net::pool::{Connection, NoAnswer, Pool, RequestHead};
+use crate::net::stream::{self, Stream};
 
 /// One route's upstream.
 #[derive(Debug)]
@@ -46,6 +52,20 @@ impl Upstream {
         }
         target
     }
+
+    /// The same with scheme and authority, as HTTP/2 has it.
+    fn absolute(&self, target: &str) -> Result<Uri, ProxyError> {
+        let scheme = match self.endpoint.settings().tls {
+            Some(_) => Scheme::HTTPS,
+            None => Scheme::HTTP,
+        };
+        Uri::builder()
+            .scheme(scheme)
+            .authority(self.host.as_bytes())
+            .path_and_query(target)
+            .build()
+            .map_err(|_| ProxyError::BadTarget("the path is no request target"))
+    }
 }
 
 /// Everything about sending that stays the same from one attempt to the next.
@@ -53,7 +73,10 @@ impl Upstream {
 pub struct Sending<'a> {
     /// The worker's connections.
     pub pool: &'a Rc<Pool<RequestBody>>,
-    /// Where interim answers go; nowhere for an app that does not know them (HTTP/1.0).
+    /// Those of HTTP/2.
+    pub multiplex: &'a Rc<Multiplex>,
+    /// Where interim answers go; nowhere for an app that does not know them (HTTP/1.0), or in HTTP/2, where hyper's server
+    /// writes none.
     pub inbound: Option<&'a Inbound>,
     /// To whom.
     pub upstream: &'a Upstream,
@@ -77,7 +100,11 @@ impl Sending<'_> {
     ///
     /// When there is no answer.
     pub async fn send(&self, mut writing: Writing<'_>) -> Result<UpstreamAnswer, ProxyError> {
-        if let Some(connection) = self.pool.take(&self.upstream.endpoint) {
+        let endpoint = &self.upstream.endpoint;
+        if self.multiplex.knows(endpoint) {
+            return Box::pin(self.send_http2(writing)).await;
+        }
+        if let Some(connection) = self.pool.take(endpoint) {
             match self.send_on(connection, writing.write()?).await {
                 Err(ProxyError::Send(error))
                     if error.is_reused
@@ -86,9 +113,88 @@ impl Sending<'_> {
                 answered => return answered,
             }
         }
+        if endpoint.version() != HttpVersion::Http1 {
+            // In a box, so that what goes on an open connection of HTTP/1.1 is no larger.
+            return Box::pin(self.send_http2(writing)).await;
+        }
         // In a box, so that a request that needs no new connection is no larger for it.
-        let connection = Box::pin(self.pool.connect(&self.upstream.endpoint)).await?;
+        let connection = Box::pin(self.pool.connect(endpoint)).await?;
         self.send_on(connection, writing.write()?).await
+    }
+
+    /// The same to an upstream that speaks HTTP/2, as far as it is known; if it turns out not to, in HTTP/1.1.
+    ///
+    /// A request that the upstream has certainly not begun with is sent on another connection, whatever it is.
+    async fn send_http2(&self, mut writing: Writing<'_>) -> Result<UpstreamAnswer, ProxyError> {
+        let endpoint = &self.upstream.endpoint;
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let stream = match self.multiplex.take(endpoint) {
+                Some(stream) => stream,
+                None => match self.multiplex.connect(endpoint).await? {
+                    Connected::Http2(stream) => stream,
+                    Connected::Http1(transport) => {
+                        let connection = self.pool.adopt(endpoint, transport);
+                        return self.send_on(connection, writing.write()?).await;
+                    }
+                },
+            };
+            match self.send_on_stream(stream, writing.write()?.clone()).await {
+                Err(ProxyError::Stream(error))
+                    if attempts < MOST_ATTEMPTS
+                        && (!error.is_processed
+                            || error.is_reused
+                                && error.is_lost()
+                                && self.method.is_idempotent())
+                        && self.upload.is_replayable() => {}
+                answered => return answered,
+            }
+        }
+    }
+
+    async fn send_on_stream(
+        &self,
+        stream: Stream,
+        mut headers: HeaderMap,
+    ) -> Result<UpstreamAnswer, ProxyError> {
+        let body = self.upload.attempt();
+        // What HTTP/2 says otherwise (RFC 9113 §8.2.2, §8.3.1).
+        for name in [HOST, CONNECTION] {
+            headers.remove(name);
+        }
+        if let Some(length) = body.size_hint().exact()
+            && (length > 0 || has_content(self.method))
+        {
+            headers.insert(CONTENT_LENGTH, length.into());
+        }
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.upstream.absolute(&self.target)?;
+        *request.headers_mut() = headers;
+        let sent_at = Instant::now();
+        let answer = stream
+            .send(
+                request,
+                || self.deadline(sent_at),
+                |status, headers| self.pass_on(status, headers),
+            )
+            .await
+            .map_err(|error| match (error, self.upload.failure()) {
+                (stream::NoAnswer::Late, _) => ProxyError::UpstreamTimeout(self.response_time),
+                (stream::NoAnswer::Ended(_), Some(UploadError::Idle)) => ProxyError::RequestIdle,
+                (stream::NoAnswer::Ended(_), Some(_)) => {
+                    ProxyError::RequestBody("the request body broke off")
+                }
+                (stream::NoAnswer::Ended(error), None) => ProxyError::Stream(error),
+            })?;
+        Ok(answer.map(|body| Peekable::from(EitherBody::Http2(Box::new(body)))))
+    }
+
+    /// An upload that still moves, or waits for the app, is not an upstream that is late.
+    fn deadline(&self, sent_at: Instant) -> Instant {
+        let moved_at = self.upload.moved_at();
+        moved_at.map_or(sent_at, |moved| moved.max(sent_at)) + self.response_time
     }
 
     async fn send_on(
@@ -102,17 +208,13 @@ impl Sending<'_> {
             headers,
         };
         let sent_at = Instant::now();
-        // An upload that still moves, or waits for the app, is not an upstream that is late.
-        let deadline = || {
-            self.upload
-                .moved_at()
-                .map_or(sent_at, |moved| moved.max(sent_at))
-                + self.response_time
-        };
         let answer = connection
-            .send(head, self.upload.attempt(), deadline, |status, headers| {
-                self.pass_on(status, headers);
-            })
+            .send(
+                head,
+                self.upload.attempt(),
+                || self.deadline(sent_at),
+                |status, headers| self.pass_on(status, headers),
+            )
             .await
             .map_err(|error| match (error, self.upload.failure()) {
                 (NoAnswer::Late, _) => ProxyError::UpstreamTimeout(self.response_time),
@@ -122,7 +224,7 @@ impl Sending<'_> {
                 }
                 (NoAnswer::Broken(error), None) => ProxyError::Send(error),
             })?;
-        Ok(answer.map(Peekable::from))
+        Ok(answer.map(|body| Peekable::from(EitherBody::Http1(body))))
     }
 
     /// Passes an interim answer on to an app that knows such.
@@ -135,3 +237,11 @@ impl Sending<'_> {
         }
     }
 }
+
+/// Whether a request of this method says so if it has no content (RFC 9110 §8.6).
+fn has_content(method: &Method) -> bool {
+    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
+}
+
+/// How often a request is sent that the upstream has not begun with.
+const MOST_ATTEMPTS: u32 = 3;

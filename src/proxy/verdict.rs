@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::Body;
 use serde_json::Value;
 
+use super::grpc;
 use super::peek::Peekable;
 use crate::provider::pointer::Pointer;
 
@@ -18,6 +19,8 @@ use crate::provider::pointer::Pointer;
 pub enum Verdict {
     /// The upstream took it.
     Accepted,
+    /// The answer to a call of gRPC has begun: its trailers will tell ([`Rules::judge_trailers`]).
+    InTrailers,
     /// The upstream refused it, and another one may do better.
     Refused(Refusal),
     /// A refusal, but not one that a new token would change. With the scopes that the token lacks, as far as they are told.
@@ -79,16 +82,23 @@ pub enum Condition {
     Header(HeaderName, Vec<HeaderValue>),
     /// A JSON body in which one of these values is at this place.
     Json(Pointer, Vec<Value>),
+    /// A call of gRPC that ended with this status.
+    GrpcStatus(HeaderValue),
 }
 
 impl Default for Rules {
-    /// `[ { status = 401 } ]`
+    /// `[ { status = 401 }, { grpc_status = 16 } ]`
     fn default() -> Self {
-        Self::new(vec![Rule {
-            status: StatusCode::UNAUTHORIZED,
-            condition: Condition::None,
+        let rule = |status, condition| Rule {
+            status,
+            condition,
             renew: Renew::Own,
-        }])
+        };
+        let unauthenticated = Condition::GrpcStatus(HeaderValue::from_static("16"));
+        Self::new(vec![
+            rule(StatusCode::UNAUTHORIZED, Condition::None),
+            rule(StatusCode::OK, unauthenticated),
+        ])
     }
 }
 
@@ -105,6 +115,27 @@ impl Rules {
         self.rules.iter()
     }
 
+    /// Judges the answer to a call of gRPC as far as it has come: by its head, or by trailers right behind it.
+    pub async fn judge_call<B>(&self, answer: &mut Response<Peekable<B>>) -> Verdict
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let (status, headers) = (answer.status(), answer.headers());
+        if status != StatusCode::OK || grpc::status_of(headers).is_some() {
+            return self.decide(&Seen::of_call(status, headers));
+        }
+        match answer.body_mut().trailers_at_once().await {
+            Some(trailers) => self.judge_trailers(trailers),
+            None => Verdict::InTrailers,
+        }
+    }
+
+    /// Judges the trailers that end a call of gRPC.
+    #[must_use]
+    pub fn judge_trailers(&self, trailers: &HeaderMap) -> Verdict {
+        self.decide(&Seen::of_call(StatusCode::OK, trailers))
+    }
+
     /// Judges an answer: by its head, and where a rule asks for it by the beginning of its body, which stays there.
     pub async fn judge<B>(&self, answer: &mut Response<Peekable<B>>, patience: Duration) -> Verdict
     where
@@ -112,12 +143,12 @@ impl Rules {
     {
         let (status, headers) = (answer.status(), answer.headers());
         if !(self.look_inside && self.wants_body(status) && is_plain_json(headers)) {
-            return self.decide(status, headers, None);
+            return self.decide(&Seen::of(status, headers, None));
         }
         let patience = patience.min(PEEK_TIME);
         let content = answer.body_mut().peek(PEEKED_BYTES, patience).await;
         let document = content.and_then(|content| serde_json::from_slice(&content).ok());
-        self.decide(status, answer.headers(), document.as_ref())
+        self.decide(&Seen::of(status, answer.headers(), document.as_ref()))
     }
 
     fn wants_body(&self, status: StatusCode) -> bool {
@@ -125,8 +156,9 @@ impl Rules {
         rules.any(|rule| rule.status == status && rule.looks_inside())
     }
 
-    fn decide(&self, status: StatusCode, headers: &HeaderMap, document: Option<&Value>) -> Verdict {
-        let challenges = Challenges::of(status, headers);
+    fn decide(&self, seen: &Seen<'_>) -> Verdict {
+        let document = seen.document;
+        let challenges = Challenges::of(seen.status, seen.headers);
         if challenges.insufficient_scope {
             return Verdict::NotTheToken(challenges.scopes);
         }
@@ -134,7 +166,7 @@ impl Rules {
             return Verdict::NotTheToken(Some(scopes));
         }
         let mut rules = self.rules.iter();
-        match rules.find(|rule| rule.matches(status, headers, document)) {
+        match rules.find(|rule| rule.matches(seen)) {
             None => Verdict::Accepted,
             Some(_) if challenges.use_dpop_nonce => Verdict::NotTheToken(None),
             Some(rule) => Verdict::Refused(Refusal {
@@ -145,20 +177,54 @@ impl Rules {
     }
 }
 
+/// What there is to judge by.
+struct Seen<'a> {
+    status: StatusCode,
+    headers: &'a HeaderMap,
+    document: Option<&'a Value>,
+    /// How a call of gRPC ended. Not looked for in other answers.
+    call_ended: Option<&'a HeaderValue>,
+}
+
+impl<'a> Seen<'a> {
+    const fn of(status: StatusCode, headers: &'a HeaderMap, document: Option<&'a Value>) -> Self {
+        Self {
+            status,
+            headers,
+            document,
+            call_ended: None,
+        }
+    }
+
+    fn of_call(status: StatusCode, headers: &'a HeaderMap) -> Self {
+        Self {
+            call_ended: grpc::status_of(headers),
+            ..Self::of(status, headers, None)
+        }
+    }
+}
+
 impl Rule {
     const fn looks_inside(&self) -> bool {
         matches!(self.condition, Condition::Json(..))
     }
 
-    fn matches(&self, status: StatusCode, headers: &HeaderMap, document: Option<&Value>) -> bool {
-        status == self.status
+    /// Whether it is about calls of gRPC only.
+    #[must_use]
+    pub const fn is_of_calls(&self) -> bool {
+        matches!(self.condition, Condition::GrpcStatus(_))
+    }
+
+    fn matches(&self, seen: &Seen<'_>) -> bool {
+        seen.status == self.status
             && match &self.condition {
                 Condition::None => true,
                 Condition::Header(name, wanted) => {
-                    let mut values = headers.get_all(name).iter();
+                    let mut values = seen.headers.get_all(name).iter();
                     values.any(|value| wanted.contains(value))
                 }
-                Condition::Json(pointer, wanted) => document.is_some_and(|document| {
+                Condition::GrpcStatus(wanted) => seen.call_ended == Some(wanted),
+                Condition::Json(pointer, wanted) => seen.document.is_some_and(|document| {
                     let found = pointer.find(document);
                     found.into_iter().any(|value| wanted.contains(value))
                 }),
@@ -287,7 +353,7 @@ mod tests {
             headers.insert(WWW_AUTHENTICATE, challenge.parse().unwrap());
         }
         let status = StatusCode::from_u16(status).unwrap();
-        Rules::default().decide(status, &headers, None)
+        Rules::default().decide(&Seen::of(status, &headers, None))
     }
 
     fn lacks(scopes: &str) -> Verdict {
@@ -315,6 +381,18 @@ mod tests {
     }
 
     #[test]
+    fn only_a_call_is_judged_by_its_status_of_grpc() {
+        let rules = Rules::default();
+        let mut fields = HeaderMap::new();
+        fields.insert("grpc-status", HeaderValue::from(16));
+        assert_eq!(rules.judge_trailers(&fields), REFUSED);
+        let other = Seen::of(StatusCode::OK, &fields, None);
+        assert_eq!(rules.decide(&other), Verdict::Accepted);
+        fields.insert("grpc-status", HeaderValue::from(7));
+        assert_eq!(rules.judge_trailers(&fields), Verdict::Accepted);
+    }
+
+    #[test]
     fn a_scope_that_is_missing_is_told_and_changes_nothing() {
         let challenge = r#"Bearer error="insufficient_scope", scope="read write""#;
         assert_eq!(judged(403, Some(challenge)), lacks("read write"));
@@ -327,7 +405,7 @@ mod tests {
             "/errors/*/extensions/code",
             "FORBIDDEN",
         )]);
-        let verdict = rules.decide(StatusCode::OK, &HeaderMap::new(), Some(&stitch));
+        let verdict = rules.decide(&Seen::of(StatusCode::OK, &HeaderMap::new(), Some(&stitch)));
         assert_eq!(verdict, lacks("balances"));
     }
 
@@ -353,7 +431,9 @@ mod tests {
         ]);
         let decide = |code: &str| {
             let document = json!({"errors": [{"code": code}]});
-            rules.decide(StatusCode::UNAUTHORIZED, &HeaderMap::new(), Some(&document))
+            let headers = HeaderMap::new();
+            let seen = Seen::of(StatusCode::UNAUTHORIZED, &headers, Some(&document));
+            rules.decide(&seen)
         };
         assert_eq!(decide("expired_session_token"), REFUSED);
         assert_eq!(
@@ -370,7 +450,11 @@ mod tests {
         let rules = Rules::new(vec![json_rule(200, "/extensions/code", "UNAUTHENTICATED")]);
         let decide = |data: Value| {
             let document = json!({"extensions": {"code": "UNAUTHENTICATED"}, "data": data});
-            match rules.decide(StatusCode::OK, &HeaderMap::new(), Some(&document)) {
+            match rules.decide(&Seen::of(
+                StatusCode::OK,
+                &HeaderMap::new(),
+                Some(&document),
+            )) {
                 Verdict::Refused(refusal) => refusal.has_data,
                 verdict => panic!("{verdict:?}"),
             }

@@ -1,5 +1,6 @@
-//! pillion with servers that nobody here wrote, which Node.js runs: `npm ci --prefix tests/interop` fetches them, and
-//! `cargo test --test interop` runs this.
+//! pillion with servers and clients that nobody here wrote. Those that Node.js runs are fetched by
+//! `npm ci --prefix tests/interop`, those in Python by `python3 -m venv tests/interop/venv` and
+//! `tests/interop/venv/bin/pip install -r tests/interop/requirements.txt`; `cargo test --test interop` runs this.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 #![expect(
@@ -10,6 +11,7 @@
 
 mod certificates;
 mod graphql_yoga;
+mod grpc;
 mod node;
 mod oidc_provider;
 #[expect(dead_code, unused_imports, reason = "other tests use more of it")]

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName};
 use super::ask::Ask;
 use crate::cli::sheet::{Sheet, columns};
 use crate::config::file::{File, RouteFile};
+use crate::net::connect::HttpVersion;
 use crate::provider::grant_type::GrantType;
 use crate::provider::graphql::GraphQl;
 use crate::provider::reading::SingleUse;
@@ -16,6 +17,7 @@ use crate::provider::{Provider, Source};
 use crate::proxy::Plan;
 use crate::proxy::attach::{MASK, OnConflict};
 use crate::proxy::explain::{Course, Explanation, Forwarded, PassedOver};
+use crate::proxy::grpc;
 use crate::proxy::inputs::{Inputs, RequestPart};
 use crate::proxy::problem::ProxyError;
 use crate::proxy::route::{Destination, Onward, Route};
@@ -156,7 +158,9 @@ impl Told<'_> {
         if matches!(tokens.provider().single_use(), SingleUse::Yes) {
             return vec!["passed on: the token is good for one use, and it is spent".to_owned()];
         }
+        let is_call = grpc::has_content_type(self.ask.headers());
         let rules = onward.unauthorized.iter();
+        let rules = rules.filter(|rule| is_call || !rule.is_of_calls());
         let mut lines = columns(
             rules
                 .map(|rule| (when(rule), renewal(rule.renew, tokens)))
@@ -325,6 +329,11 @@ fn upstream(ask: &Ask, onward: &Onward, forwarded: &Forwarded) -> Vec<String> {
         ask.method(),
         forwarded.target
     )];
+    match settings.version {
+        HttpVersion::Auto => {}
+        HttpVersion::Http1 => lines.push("in HTTP/1.1, because of `http_version`".to_owned()),
+        HttpVersion::Http2 => lines.push("in HTTP/2, because of `http_version`".to_owned()),
+    }
     if let Some(path) = &settings.socket {
         lines.push(format!("through the Unix socket {}", path.display()));
     }
@@ -373,6 +382,9 @@ fn when(rule: &Rule) -> String {
         Condition::Json(pointer, values) => {
             let values: Vec<_> = values.iter().map(ToString::to_string).collect();
             format!("{status} with {} at {pointer}", values.join(" or "))
+        }
+        Condition::GrpcStatus(code) => {
+            format!("grpc-status {}", code.to_str().unwrap_or_default())
         }
     }
 }

@@ -26,9 +26,9 @@ use super::parents;
 use super::report::{Diagnostic, Report};
 use super::span::Spanned;
 use crate::metrics::Metrics;
-use crate::net::connect::{Endpoint, EndpointSettings};
+use crate::net::connect::{Endpoint, EndpointSettings, HttpVersion};
 use crate::net::pool::PoolSettings;
-use crate::net::tls::{TlsClients, TlsError, TlsSettings};
+use crate::net::tls::{ServerTls, TlsClients, TlsError, TlsSettings};
 use crate::provider::exchange::Target;
 use crate::provider::grant_type::GrantType;
 use crate::provider::graphql::GraphQl;
@@ -92,6 +92,7 @@ pub fn compile(
         .iter()
         .filter_map(|route| compiler.route(route))
         .collect();
+    let tls = compiler.listen_tls();
     let providers = compiler
         .providers
         .into_iter()
@@ -121,6 +122,7 @@ pub fn compile(
             max_age: file.limits.connection_age,
             max_idle: file.limits.idle_per_upstream,
         },
+        tls,
     })
 }
 
@@ -144,6 +146,7 @@ pub fn collector(file: &File, report: &mut Report, surroundings: &Surroundings) 
             // Nothing of a secret is in spans.
             allow_plaintext: true,
             connect_timeout: COLLECTOR_CONNECT,
+            version: HttpVersion::Http1,
         },
     )?;
     Some(Target {
@@ -289,6 +292,8 @@ impl Compiler<'_> {
                 egress_proxy: file.egress_proxy.as_ref(),
                 allow_plaintext: file.allow_plaintext,
                 connect_timeout: file.timeout,
+                // A token is one small request now and then.
+                version: HttpVersion::Http1,
             },
         )?;
         let client_auth = oauth2::client_auth(file, inputs);
@@ -414,6 +419,8 @@ impl Compiler<'_> {
                 egress_proxy: file.egress_proxy.as_ref(),
                 allow_plaintext: file.allow_plaintext,
                 connect_timeout: file.timeout,
+                // A token is one small request now and then.
+                version: HttpVersion::Http1,
             },
         )?;
         endpoint.fingerprint().hash(hasher);
@@ -461,6 +468,7 @@ impl Compiler<'_> {
             way.allow_plaintext,
             way.connect_timeout,
             &settings,
+            way.version,
         )
             .hash(&mut hasher);
         settings.content().hash(&mut hasher);
@@ -469,7 +477,7 @@ impl Compiler<'_> {
                 .tls
                 .and_then(TlsFile::first_place)
                 .unwrap_or_else(|| url.span.clone());
-            Some(self.tls(&settings, place)?)
+            Some(self.tls(&settings, way.version, place)?)
         } else {
             None
         };
@@ -478,6 +486,7 @@ impl Compiler<'_> {
             host,
             port,
             tls: config,
+            version: way.version,
             socket,
             resolved,
             egress_proxy: proxy
@@ -498,24 +507,31 @@ impl Compiler<'_> {
     fn tls(
         &mut self,
         settings: &TlsSettings,
+        version: HttpVersion,
         place: Range<usize>,
     ) -> Option<Arc<rustls::ClientConfig>> {
-        match self.clients.configure(settings) {
-            Ok(config) => Some(config),
-            Err(error) => {
-                let diagnostic = Diagnostic::error(error.to_string(), place);
-                self.report.push(match error {
-                    TlsError::Unreadable { .. } => {
-                        diagnostic.hint("mount the file, or correct its path")
-                    }
-                    TlsError::Empty { .. } => {
-                        diagnostic.hint("the file must be PEM: -----BEGIN ...-----")
-                    }
-                    TlsError::Configuration(_) => diagnostic,
-                });
-                None
-            }
-        }
+        let config = self.clients.configure(settings, version);
+        self.usable(config, place)
+    }
+
+    fn listen_tls(&mut self) -> Option<Arc<ServerTls>> {
+        let tls = self.file.listen.tls.as_ref()?;
+        let server = ServerTls::read(&tls.cert.value, &tls.key.value);
+        self.usable(server, tls.cert.span.clone()).map(Arc::new)
+    }
+
+    fn usable<T>(&mut self, made: Result<T, TlsError>, place: Range<usize>) -> Option<T> {
+        let error = match made {
+            Ok(made) => return Some(made),
+            Err(error) => error,
+        };
+        let diagnostic = Diagnostic::error(error.to_string(), place);
+        self.report.push(match error {
+            TlsError::Unreadable { .. } => diagnostic.hint("mount the file, or correct its path"),
+            TlsError::Empty { .. } => diagnostic.hint("the file must be PEM: -----BEGIN ...-----"),
+            TlsError::Configuration(_) => diagnostic,
+        });
+        None
     }
 }
 
@@ -526,6 +542,7 @@ struct Way<'a> {
     egress_proxy: Option<&'a EgressFile>,
     allow_plaintext: bool,
     connect_timeout: Duration,
+    version: HttpVersion,
 }
 
 fn input_names(file: &HttpFile) -> Vec<String> {

@@ -73,6 +73,7 @@ impl Compiler<'_> {
                 egress_proxy: file.egress_proxy.as_ref(),
                 allow_plaintext: file.allow_plaintext,
                 connect_timeout: timeouts.connect,
+                version: file.http_version,
             },
         )?;
         let names = carried::other_providers(file);
@@ -130,6 +131,7 @@ fn rules(file: &RouteFile) -> Rules {
             ConditionFile::None => Condition::None,
             ConditionFile::Header(name, values) => Condition::Header(name, values),
             ConditionFile::Json(pointer, values) => Condition::Json(pointer, values),
+            ConditionFile::GrpcStatus(code) => Condition::GrpcStatus(HeaderValue::from(code)),
         },
         renew: rule.renew.as_ref().map_or(Renew::Own, |renew| renew.value),
     });

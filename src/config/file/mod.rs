@@ -46,7 +46,7 @@ pub use refresh::RefreshFile;
 pub use request::{BodyFile, Params, RequestFile, UrlFile};
 pub use route::{OnConflict, Replay, RouteFile, TimeoutsFile};
 pub use rules::InputRuleFile;
-pub use tls::{TlsClientFile, TlsFile};
+pub use tls::{ListenTlsFile, TlsClientFile, TlsFile};
 pub use unauthorized::{ConditionFile, RuleFile};
 
 use toml::de::DeValue;

@@ -10,6 +10,7 @@ use http::{HeaderName, Uri};
 use super::names::{name, unique};
 use super::network::{Place, address, header_name, host, place};
 use super::reader::{Table, Value};
+use super::tls::{ListenTlsFile, listen_tls};
 use super::unit::{duration, size, some_time};
 use super::url;
 use super::value::{choice, count, integer, is_not_empty, list, one_or_list, share};
@@ -34,6 +35,8 @@ pub struct ListenFile {
     pub hosts: Vec<Spanned<String>>,
     /// A field that every request must have.
     pub require_header: Option<Spanned<HeaderName>>,
+    /// The certificate for apps that call the addresses over TLS; plaintext if left out.
+    pub tls: Option<ListenTlsFile>,
     /// How long requests in flight may take at the end.
     pub drain_timeout: Duration,
     /// How long new connections are still accepted at the end.
@@ -129,6 +132,7 @@ pub(super) fn listen(table: Option<Table<'_>>, report: &mut Report) -> ListenFil
         Some(unique(all, "a host", report))
     });
     let require_header = table.read("require_header", report, header_name);
+    let tls = table.read("tls", report, listen_tls);
     let drain_timeout = table.read("drain_timeout", report, duration);
     let drain_delay = table.read("drain_delay", report, duration);
     let span = table.span();
@@ -164,6 +168,7 @@ pub(super) fn listen(table: Option<Table<'_>>, report: &mut Report) -> ListenFil
         workers,
         hosts: value_or(hosts, Vec::new()),
         require_header,
+        tls: tls.map(|tls| tls.value),
         drain_timeout: value_or(drain_timeout, Duration::from_secs(25)),
         drain_delay: value_or(drain_delay, Duration::from_secs(1)),
     }

@@ -1,4 +1,4 @@
-//! `tls = { ca, cert, key }` of a provider or a route.
+//! `tls = { ca, cert, key }` of a provider or a route, and `tls = { cert, key }` of the listener.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -32,6 +32,26 @@ pub struct TlsClientFile {
     pub cert: Spanned<PathBuf>,
     /// The key, PEM.
     pub key: Spanned<PathBuf>,
+}
+
+/// `tls = { cert, key }` of the listener. Paths are absolute.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ListenTlsFile {
+    /// The chain, PEM.
+    pub cert: Spanned<PathBuf>,
+    /// The key, PEM.
+    pub key: Spanned<PathBuf>,
+}
+
+pub(super) fn listen_tls(value: &Value<'_>, report: &mut Report) -> Option<ListenTlsFile> {
+    let mut table = Table::of(value, report)?;
+    let cert = table.require("cert", "cert = \"/etc/pillion/tls.crt\"", report, pem_file);
+    let key = table.require("key", "key = \"/etc/pillion/tls.key\"", report, pem_file);
+    table.finish(report);
+    Some(ListenTlsFile {
+        cert: cert?,
+        key: key?,
+    })
 }
 
 /// A path that looks like one is shown: somebody may have put the key itself here.

@@ -16,7 +16,7 @@ use crate::proxy::verdict::Renew;
 /// One rule.
 #[derive(Clone, Debug)]
 pub struct RuleFile {
-    /// The answer's status.
+    /// The answer's status; 200 where it is a call of gRPC.
     pub status: Spanned<StatusCode>,
     /// What else must be so.
     pub condition: ConditionFile,
@@ -33,6 +33,8 @@ pub enum ConditionFile {
     Header(HeaderName, Vec<HeaderValue>),
     /// `json = "/errors/*/code", equals = [..]`
     Json(Pointer, Vec<Json>),
+    /// `grpc_status = 16`
+    GrpcStatus(u16),
 }
 
 pub(super) fn unauthorized(
@@ -60,18 +62,56 @@ fn takes_all_of(earlier: &RuleFile, rule: &RuleFile) -> bool {
 
 fn rule(value: &Value<'_>, report: &mut Report) -> Option<RuleFile> {
     let mut table = Table::of(value, report)?;
+    if table.has("grpc_status") {
+        return call_rule(table, report);
+    }
+    table.take("grpc_status");
     let rule_status = table.require("status", "status = 401", report, status);
     let rule_condition = condition(&mut table, report);
-    let renew = table.read("renew", report, |value, report| {
-        let choices = [("self", Renew::Own), ("parent", Renew::Parent)];
-        choice(value, &choices, report)
-    });
+    let renew = table.read("renew", report, renew);
     table.finish(report);
     Some(RuleFile {
         status: rule_status?,
         condition: rule_condition?,
         renew,
     })
+}
+
+/// `{ grpc_status = 16 }`: every call of gRPC is a 200, and says otherwise how it ended.
+fn call_rule(mut table: Table<'_>, report: &mut Report) -> Option<RuleFile> {
+    let code = table.read("grpc_status", report, grpc_status);
+    for key in ["status", "json", "header", "equals"] {
+        table.refuse(key, report, |span| {
+            Diagnostic::error(format!("`{key}` says nothing about a call of gRPC"), span)
+                .hint("leave it out, or write two rules")
+        });
+    }
+    let renew = table.read("renew", report, renew);
+    table.finish(report);
+    let code = code?;
+    Some(RuleFile {
+        status: Spanned::new(StatusCode::OK, code.span),
+        condition: ConditionFile::GrpcStatus(code.value),
+        renew,
+    })
+}
+
+fn grpc_status(value: &Value<'_>, report: &mut Report) -> Option<u16> {
+    let number = integer(value, "a status code of gRPC like 16", report)?;
+    let code = u16::try_from(number).ok();
+    let code = code.filter(|code| (1..=16).contains(code));
+    if code.is_none() {
+        report.push(
+            Diagnostic::error("no call of gRPC is refused with this", value.span())
+                .hint("write a number from 1 to 16; 16 is UNAUTHENTICATED"),
+        );
+    }
+    code
+}
+
+fn renew(value: &Value<'_>, report: &mut Report) -> Option<Renew> {
+    let choices = [("self", Renew::Own), ("parent", Renew::Parent)];
+    choice(value, &choices, report)
 }
 
 fn status(value: &Value<'_>, report: &mut Report) -> Option<StatusCode> {

@@ -2,13 +2,17 @@
 
 mod client;
 mod directory;
+pub(crate) mod frames;
+mod h2_server;
 mod hostile;
+mod http2;
 mod process;
 mod raw;
 mod strict;
 
 use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
+use std::sync::Arc;
 
 use std::time::Duration;
 
@@ -17,13 +21,16 @@ use http::{Method, Request};
 use pillion::cli::run::{self, Overlay, Running};
 use pillion::fake::{Authority, IdentityProvider, Received, Rules, Upstream};
 use pillion::provider::secret::{SecretRef, Secrets};
+use rustls::ServerConfig;
 use tokio::time::{Instant, sleep};
 
 pub(crate) use self::client::{
     Body, Client, Reply, Wire, chunked, full, read_answer, request, within,
 };
 pub(crate) use self::directory::Directory;
+pub(crate) use self::h2_server::{H2Server, content};
 pub(crate) use self::hostile::{Hostile, Wrong};
+pub(crate) use self::http2::{Http2, request2, tls};
 pub(crate) use self::process::{Process, as_user, pillion};
 pub(crate) use self::raw::Raw;
 pub(crate) use self::strict::StrictUpstream;
@@ -53,6 +60,7 @@ pub(crate) struct Setting {
     upstream_url: Option<String>,
     provider_url: Option<String>,
     tls: bool,
+    http2: bool,
     unresolved: bool,
     guard: Option<Box<Guard>>,
     config_map: bool,
@@ -88,6 +96,7 @@ impl Stage {
             upstream_url: None,
             provider_url: None,
             tls: false,
+            http2: false,
             unresolved: false,
             guard: None,
             config_map: false,
@@ -102,6 +111,11 @@ impl Stage {
 
     pub(crate) async fn client(&self) -> Client {
         Client::connect(self.address()).await
+    }
+
+    /// An app that speaks HTTP/2.
+    pub(crate) async fn http2(&self) -> Http2 {
+        Http2::connect(self.address()).await
     }
 
     pub(crate) async fn wire(&self) -> Wire {
@@ -256,6 +270,12 @@ impl Setting {
         self
     }
 
+    /// The upstream offers HTTP/2 over its TLS.
+    pub(crate) fn http2(mut self) -> Self {
+        self.http2 = true;
+        self.tls()
+    }
+
     /// Nobody on this machine knows where the names of provider and upstream lead.
     pub(crate) fn unresolved(mut self) -> Self {
         self.unresolved = true;
@@ -278,9 +298,16 @@ impl Setting {
         let identity_provider = IdentityProvider::start(tls("login.example"), self.rules.clone())
             .await
             .unwrap();
+        let upstream_tls = tls("api.example").map(|config| {
+            let mut config = ServerConfig::clone(&config);
+            if self.http2 {
+                config.alpn_protocols.insert(0, b"h2".to_vec());
+            }
+            Arc::new(config)
+        });
         let upstream = match self.guard {
-            Some(guard) => Upstream::guarded(tls("api.example"), guard).await,
-            None => Upstream::guarded_by(tls("api.example"), &identity_provider).await,
+            Some(guard) => Upstream::guarded(upstream_tls, guard).await,
+            None => Upstream::guarded_by(upstream_tls, &identity_provider).await,
         };
         let upstream = upstream.unwrap();
         let mut overlay = Overlay {

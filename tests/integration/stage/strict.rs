@@ -179,16 +179,18 @@ fn read_chunks(bytes: &[u8]) -> Result<Option<(Vec<u8>, usize)>, String> {
     let (mut content, mut at) = (Vec::new(), 0);
     let line = |at: usize| {
         let length = bytes[at..].windows(2).position(|it| it == b"\r\n")?;
-        Some((str::from_utf8(&bytes[at..at + length]), at + length + 2))
+        let line: String = bytes[at..at + length]
+            .iter()
+            .map(|it| char::from(*it))
+            .collect();
+        Some((line, at + length + 2))
     };
     loop {
         let Some((size, next)) = line(at) else {
             return Ok(None);
         };
-        let size = size
-            .ok()
-            .filter(|it| it.bytes().all(|it| it.is_ascii_hexdigit()));
-        let size = size.and_then(|it| usize::from_str_radix(it, 16).ok());
+        let is_size = size.bytes().all(|it| it.is_ascii_hexdigit());
+        let size = usize::from_str_radix(&size, 16).ok().filter(|_| is_size);
         let size = size.ok_or("a chunk size")?;
         at = next;
         if size == 0 {
@@ -205,7 +207,13 @@ fn read_chunks(bytes: &[u8]) -> Result<Option<(Vec<u8>, usize)>, String> {
             return Ok(None);
         };
         at = next;
-        let trailer = trailer.map_err(|_| "a trailer")?.to_ascii_lowercase();
+        let trailer = trailer.to_ascii_lowercase();
+        if trailer
+            .chars()
+            .any(|it| it.is_ascii_control() && it != '\t')
+        {
+            return Err(format!("the trailer {trailer:?}"));
+        }
         if trailer.is_empty() {
             return Ok(Some((content, at)));
         }
