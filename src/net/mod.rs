@@ -2,6 +2,7 @@
 
 mod alarm;
 pub mod connect;
+mod http1;
 pub mod inbound;
 pub mod listen;
 pub mod pool;

@@ -223,7 +223,7 @@ impl Proxy {
         };
         let inputs = Inputs::read(&route, &parts)?;
         let query = inputs::forwarded_query(&route, target.query);
-        let outbound_target = onward.upstream.target(rest, query.as_deref())?;
+        let outbound_target = onward.upstream.target(rest, query.as_deref());
         let stripped = onward.attach.strip(headers, &route.inputs)?;
         record.conflict = stripped.conflict;
 
@@ -239,7 +239,6 @@ impl Proxy {
         );
         let sending = Sending {
             pool: worker.pool(),
-            interim: worker.interim(),
             inbound: (version == Version::HTTP_11).then_some(inbound),
             upstream: &onward.upstream,
             method: &method,

@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use super::answer::AnswerBody;
 use crate::net::connect::ConnectError;
-use crate::net::pool::SendError;
+use crate::net::pool::{Broken, SendError};
 use crate::net::tunnel::TunnelError;
 use crate::provider::FetchError;
 use crate::provider::inputs::InputFault;
@@ -60,9 +60,6 @@ pub enum ProxyError {
     /// The upstream broke off before it answered.
     #[error("the upstream broke off before it answered")]
     Send(#[source] SendError),
-    /// The upstream answered what nobody asked for.
-    #[error("the upstream's answer is not usable")]
-    BadAnswer,
     /// The upstream did not answer in time.
     #[error("the upstream did not answer within {0:?}")]
     UpstreamTimeout(Duration),
@@ -200,17 +197,20 @@ impl ProxyError {
                 "The upstream took too long",
                 "connection_timeout",
             ),
+            Self::Send(SendError {
+                cause: Broken::Answer(_),
+                ..
+            }) => row(
+                S::BAD_GATEWAY,
+                "upstream-unreachable",
+                "The upstream's answer is not usable",
+                "http_protocol_error",
+            ),
             Self::Send(_) => row(
                 S::BAD_GATEWAY,
                 "upstream-unreachable",
                 "The upstream cannot be reached",
                 "connection_terminated",
-            ),
-            Self::BadAnswer => row(
-                S::BAD_GATEWAY,
-                "upstream-unreachable",
-                "The upstream's answer is not usable",
-                "http_protocol_error",
             ),
             Self::UpstreamTimeout(_) | Self::Deadline(_) => row(
                 S::GATEWAY_TIMEOUT,

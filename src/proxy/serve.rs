@@ -23,7 +23,6 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::replay::RequestBody;
-use super::upstream::Interim;
 use super::{Limits, Proxy};
 use crate::net::inbound::{Inbound, Protocol, Scratch};
 use crate::net::pool::Pool;
@@ -36,7 +35,6 @@ use crate::net::workers::Dealt;
 pub struct Worker {
     number: usize,
     pool: Rc<Pool<RequestBody>>,
-    interim: Interim,
     scratch: Scratch,
 }
 
@@ -50,10 +48,6 @@ impl Worker {
     pub(super) const fn pool(&self) -> &Rc<Pool<RequestBody>> {
         &self.pool
     }
-
-    pub(super) const fn interim(&self) -> &Interim {
-        &self.interim
-    }
 }
 
 /// Serves what comes by `mail` until `stop` says so; then ends each connection after the request it is serving.
@@ -66,7 +60,6 @@ pub async fn work(
     let worker = Rc::new(Worker {
         number,
         pool: Rc::new(Pool::new(proxy.plan().pool)),
-        interim: Interim::default(),
         scratch: Scratch::default(),
     });
     let stopping = Rc::new(Stopping::default());

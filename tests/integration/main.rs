@@ -16,6 +16,7 @@ mod check_online;
 mod clocks;
 mod corpus;
 mod demo;
+mod dependencies;
 mod egress;
 mod examples;
 mod examples_run;

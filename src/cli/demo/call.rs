@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout};
 
 use crate::net::connect::{Endpoint, EndpointSettings};
@@ -109,7 +110,7 @@ impl Call {
         })
         .map_err(NoAnswer::because)?;
         let transport = endpoint.connect().await.map_err(NoAnswer::because)?;
-        let (mut sender, connection) = http1::handshake(transport)
+        let (mut sender, connection) = http1::handshake(TokioIo::new(transport))
             .await
             .map_err(NoAnswer::because)?;
         let connection = tokio::spawn(connection);
