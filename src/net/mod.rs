@@ -6,6 +6,7 @@ mod http1;
 pub mod inbound;
 pub mod listen;
 pub mod pool;
+pub mod relay;
 mod resolver;
 pub mod socket;
 pub mod tls;

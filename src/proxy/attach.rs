@@ -105,7 +105,7 @@ pub struct Stripped {
 }
 
 impl Attach {
-    /// Removes what must not be forwarded.
+    /// Removes what must not be forwarded. `upgrade` is the protocol that the upstream is asked for, if it is.
     ///
     /// # Errors
     ///
@@ -114,6 +114,7 @@ impl Attach {
         &self,
         mut headers: HeaderMap,
         inputs: &[InputRule],
+        upgrade: Option<&HeaderValue>,
     ) -> Result<Stripped, ProxyError> {
         let wants_trailers = accepts_trailers(&headers);
         strip_connection_fields(&mut headers);
@@ -152,8 +153,11 @@ impl Attach {
             remove_with_twins(&mut headers, &AUTHORIZATION);
         }
         headers.extend(kept.into_iter().map(|(name, value)| (Some(name), value)));
-        if wants_trailers {
-            // Ours to say, because the connection is ours (RFC 9110 §10.1.4).
+        // Ours to say, because the connection is ours (RFC 9110 §10.1.4, §7.8).
+        if let Some(upgrade) = upgrade {
+            headers.insert(UPGRADE, upgrade.clone());
+            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        } else if wants_trailers {
             headers.insert(TE, HeaderValue::from_static("trailers"));
             headers.insert(CONNECTION, HeaderValue::from_static("te"));
         }
@@ -496,7 +500,7 @@ mod tests {
                 (name, HeaderValue::from_str(value).unwrap())
             })
             .collect();
-        let stripped = attach.strip(headers, &[])?;
+        let stripped = attach.strip(headers, &[], None)?;
         let host = HeaderValue::from_static("api.example");
         let carried = Carried {
             own: Arc::new(token()),

@@ -14,6 +14,7 @@ pub mod replay;
 pub mod route;
 pub mod serve;
 pub mod target;
+pub mod upgrade;
 pub mod upstream;
 pub mod verdict;
 
@@ -26,8 +27,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use http::header::CONNECTION;
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, Version};
-use hyper::body::Incoming;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use hyper::body::{Body as _, Incoming};
 
 use self::answer::{AnswerBody, OnTrailers, UpstreamAnswer};
 use self::attach::{Carried, Stripped};
@@ -166,7 +167,7 @@ impl Proxy {
         if version == Version::HTTP_2 {
             // Its connections end otherwise.
             response.headers_mut().remove(CONNECTION);
-        } else if self.is_draining() {
+        } else if self.is_draining() && status != StatusCode::SWITCHING_PROTOCOLS {
             response
                 .headers_mut()
                 .insert(CONNECTION, HeaderValue::from_static("close"));
@@ -224,7 +225,9 @@ impl Proxy {
         let inputs = Inputs::read(&route, &parts)?;
         let query = inputs::forwarded_query(&route, target.query);
         let outbound_target = onward.upstream.target(rest, query.as_deref());
-        let stripped = onward.attach.strip(headers, &route.inputs)?;
+        let has_content = !body.is_end_stream();
+        let upgrade = onward.upgrades.asked_for(version, &headers, has_content);
+        let stripped = onward.attach.strip(headers, &route.inputs, upgrade)?;
         record.conflict = stripped.conflict;
 
         let subject = inputs.subject(&route.subject);
@@ -279,6 +282,9 @@ impl Proxy {
         upload.release();
         if !upload.is_finished() {
             answer.body_mut().rest_mut().detach();
+        }
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(answer::switch(answer, onward.timeouts.idle));
         }
         let asked = (&method, version);
         Ok(answer::forward(
@@ -471,23 +477,20 @@ fn judge_trailers(route: &Arc<Route>, subject: Subject, carried: Carried) -> OnT
 /// Watches one request from its head to the end of its answer, or to its caller's hanging up.
 struct Observed {
     began: Moment,
-    worker: usize,
     status: u16,
     inbound: Inbound,
-    metrics: Metrics,
+    in_flight: InFlight,
     unmatched: Arc<RouteMetrics>,
     record: Record,
 }
 
 impl Observed {
     fn begin(proxy: &Proxy, worker: &Worker, inbound: &Inbound) -> Self {
-        proxy.metrics.in_flight(worker.number(), 1);
         Self {
             began: Moment::now(),
-            worker: worker.number(),
             status: CALLER_GONE,
             inbound: inbound.clone(),
-            metrics: proxy.metrics.clone(),
+            in_flight: InFlight::begin(proxy, worker),
             unmatched: Arc::clone(&proxy.unmatched),
             record: Record::default(),
         }
@@ -497,14 +500,18 @@ impl Observed {
 impl Drop for Observed {
     fn drop(&mut self) {
         self.inbound.end_request();
-        self.metrics.in_flight(self.worker, -1);
         let record = &self.record;
         let metrics = record
             .route
             .as_ref()
             .map_or(&self.unmatched, |route| &route.metrics);
         let took = self.began.elapsed();
-        metrics.answered(self.worker, self.status, took, record.upstream_took);
+        metrics.answered(
+            self.in_flight.worker,
+            self.status,
+            took,
+            record.upstream_took,
+        );
         if let Some(action) = record.unauthorized {
             metrics.unauthorized(action);
         }
@@ -536,6 +543,29 @@ impl Drop for Observed {
             replay = ?record.replay,
             "request"
         );
+    }
+}
+
+/// A request that is being served, or a connection that goes on behind its answer: one more until it is dropped.
+#[derive(Debug)]
+struct InFlight {
+    worker: usize,
+    metrics: Metrics,
+}
+
+impl InFlight {
+    fn begin(proxy: &Proxy, worker: &Worker) -> Self {
+        proxy.metrics.in_flight(worker.number(), 1);
+        Self {
+            worker: worker.number(),
+            metrics: proxy.metrics.clone(),
+        }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.metrics.in_flight(self.worker, -1);
     }
 }
 

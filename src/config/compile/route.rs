@@ -17,6 +17,7 @@ use crate::provider::template::{Reference, Template};
 use crate::proxy::attach::{Attach, FieldValue, OnConflict, SetField, Value};
 use crate::proxy::inputs::{InputRule, RequestPart};
 use crate::proxy::route::{Destination, Matcher, Onward, OtherProvider, Route, Segment, Timeouts};
+use crate::proxy::upgrade::Upgrades;
 use crate::proxy::upstream::Upstream;
 use crate::proxy::verdict::{Condition, MissedScopes, Renew, Rule, Rules};
 use crate::token::Tokens;
@@ -97,6 +98,7 @@ impl Compiler<'_> {
                 response: timeouts.response,
                 idle: timeouts.idle,
             },
+            upgrades: upgrades(file),
         })
     }
 
@@ -117,6 +119,13 @@ fn subject(tokens: &Tokens, inputs: &[String]) -> Vec<usize> {
     needed
         .filter_map(|name| inputs.iter().position(|input| input == name))
         .collect()
+}
+
+fn upgrades(file: &RouteFile) -> Upgrades {
+    let protocols = file.upgrades.iter();
+    // What is no header's value has been refused.
+    let values = protocols.filter_map(|protocol| HeaderValue::from_str(protocol).ok());
+    Upgrades(values.collect())
 }
 
 fn rules(file: &RouteFile) -> Rules {

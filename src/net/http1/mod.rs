@@ -16,7 +16,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::header::UPGRADE;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body::{Body, Frame};
 use tokio::io::{AsyncBufRead as _, AsyncReadExt as _};
 
@@ -42,7 +42,8 @@ pub(super) struct Line<B> {
     outgoing: Option<Outgoing<B>>,
     answers: Answers,
     to_head: bool,
-    may_switch: bool,
+    /// The protocol that the request asks for in place of this one.
+    upgrade: Option<HeaderValue>,
     is_written: bool,
     has_switched: bool,
     /// Whether another request may follow, as far as it is known.
@@ -77,7 +78,7 @@ where
             outgoing: None,
             answers: Answers::new(),
             to_head: false,
-            may_switch: false,
+            upgrade: None,
             is_written: false,
             has_switched: false,
             keeps_open: true,
@@ -89,7 +90,7 @@ where
         let front = self.buffers.front.take();
         self.outgoing = Some(Outgoing::new(head, body, front));
         self.to_head = *head.method == Method::HEAD;
-        self.may_switch = head.headers.contains_key(UPGRADE);
+        self.upgrade = head.headers.get(UPGRADE).cloned();
         self.is_written = false;
     }
 
@@ -115,9 +116,7 @@ where
                 continue;
             };
             if head.status == StatusCode::SWITCHING_PROTOCOLS {
-                if !self.may_switch {
-                    return Poll::Ready(Err(UNASKED.into()));
-                }
+                self.check_switch(&head.headers)?;
                 self.has_switched = true;
                 self.keeps_open = false;
             } else if head.status.is_informational() {
@@ -197,6 +196,24 @@ where
         self.has_switched.then_some((transport, received))
     }
 
+    /// Whether a 101 is to what the request asked for (RFC 9110 §15.2.2), and the request has been sent to its end.
+    fn check_switch(&self, headers: &HeaderMap) -> Result<(), BadAnswer> {
+        let Some(asked) = &self.upgrade else {
+            return Err(UNASKED);
+        };
+        let mut protocols = headers.get_all(UPGRADE).iter();
+        let is_asked = protocols
+            .next()
+            .is_some_and(|given| given.as_bytes().eq_ignore_ascii_case(asked.as_bytes()));
+        if !is_asked || protocols.next().is_some() {
+            return Err(NOT_WHAT_WAS_ASKED);
+        }
+        if self.outgoing.is_some() {
+            return Err(TOO_EARLY);
+        }
+        Ok(())
+    }
+
     /// Writes what can be written of the request.
     fn write(&mut self, cx: &mut Context<'_>) -> Result<(), Broken> {
         let Some(outgoing) = &mut self.outgoing else {
@@ -262,6 +279,9 @@ impl Buffers {
 }
 
 const UNASKED: BadAnswer = BadAnswer("it switches protocols, and nobody has asked for that");
+const NOT_WHAT_WAS_ASKED: BadAnswer =
+    BadAnswer("it switches to another protocol than was asked for");
+const TOO_EARLY: BadAnswer = BadAnswer("it switches protocols before it has the whole request");
 /// The most that is read at once.
 const ROOM_BYTES: usize = 64 * 1024;
 /// What is read at once and is at least so long is handed on with the room that it is in; the rest is copied out of it.
