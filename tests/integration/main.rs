@@ -42,4 +42,5 @@ mod tokens;
 mod unauthorized;
 mod unauthorized_rules;
 mod unix;
+mod upgrade;
 mod upstream;
