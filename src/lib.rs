@@ -19,8 +19,8 @@
 //! All of it can be read in one function, `Proxy::forward` in [`proxy`]. Measuring and logging are around it, in
 //! [`proxy::Proxy::handle`].
 //!
-//! 1. **accept**: [`net::listen`] deals the connection to a worker ([`proxy::serve`]), which reads the head
-//!    ([`net::inbound`]); [`proxy::framing`] and [`proxy::caller`] refuse what could be read in two ways, and web pages.
+//! 1. **accept**: [`net::listen`] deals the connection to a worker ([`proxy::serve`]), which learns from its first bytes
+//!    whether it is HTTP/1.1 or HTTP/2, and reads the head ([`net::inbound`]); [`proxy::framing`] and [`proxy::caller`] refuse what could be read in two ways, and web pages.
 //! 2. **route**: [`proxy::target`] refuses paths that could mean another path; the first match of [`proxy::route`] it is.
 //! 3. **inputs**: [`proxy::inputs`] reads what the provider wants to know, and makes the *subject* of it.
 //! 4. **token**: [`token::Tokens::get`]. A fresh one takes no lock, whoever's it is ([`token::cache::slots::Slots`]); else one
@@ -28,12 +28,13 @@
 //!    A route that hands out answers here: [`proxy::hand_out`].
 //! 5. **headers**: [`proxy::attach`] removes what is not for the upstream, and sets what the route says, once.
 //! 6. **upstream**: [`proxy::upstream`] sends, on a connection of [`net::pool`], which speaks HTTP/1.1 ([`net::http1`]) and
-//!    takes no answer that could be read in two ways; [`proxy::replay`] keeps a small body.
+//!    takes no answer that could be read in two ways, or as a stream of one of [`net::multiplex`], which speak HTTP/2;
+//!    [`proxy::replay`] keeps a small body.
 //! 7. **verdict**: [`proxy::verdict`] judges the answer by the route's rules; where one is about a body, [`proxy::peek`]
 //!    looks at its beginning. A refusal goes to [`token::Tokens::reject`], and if that brings a
 //!    newer token and the body was kept, the request goes out once more.
 //! 8. **answer**: [`proxy::answer`] passes it on, streaming. What pillion has to say itself is in one table,
-//!    [`proxy::problem`].
+//!    [`proxy::problem`]; to a call of gRPC it is said in its own way, [`proxy::grpc`].
 //!
 //! `pillion explain` takes the same steps up to the token: [`proxy::explain`].
 //!

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http::Request;
+use bytes::Bytes;
+use http::{Method, Request};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -16,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
+use super::answer;
 use super::{Answer, FakeError};
 
 /// Connections that may wait to be accepted, so that a thousand can arrive at the same moment.
@@ -309,7 +311,17 @@ where
 {
     let service = service_fn(move |request| {
         requests.count();
-        handler(request)
+        let is_head = request.method() == Method::HEAD;
+        let answer = handler(request);
+        async move {
+            let answer = answer.await?;
+            // hyper leaves that to its user here.
+            Ok::<_, HangUp>(if is_head {
+                answer.map(|_| answer::full(Bytes::new()))
+            } else {
+                answer
+            })
+        }
     });
     http2::Builder::new(TokioExecutor::new())
         .serve_connection(TokioIo::new(stream), service)

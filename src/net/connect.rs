@@ -33,6 +33,31 @@ pub struct Endpoint {
     name: Option<ServerName<'static>>,
 }
 
+/// What is spoken with an endpoint.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum HttpVersion {
+    /// Over TLS what both sides agree on (RFC 7301), in plaintext HTTP/1.1.
+    #[default]
+    Auto,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2, in plaintext with prior knowledge (RFC 9113 §3.3).
+    Http2,
+}
+
+impl HttpVersion {
+    /// What is offered over TLS (RFC 7301 §6).
+    #[must_use]
+    pub fn offered(self) -> Vec<Vec<u8>> {
+        let protocols: &[&[u8]] = match self {
+            Self::Auto => &[b"h2", b"http/1.1"],
+            Self::Http1 => &[b"http/1.1"],
+            Self::Http2 => &[b"h2"],
+        };
+        protocols.iter().map(|name| name.to_vec()).collect()
+    }
+}
+
 /// What an [`Endpoint`] is made of.
 #[derive(Clone, Debug)]
 pub struct EndpointSettings {
@@ -44,6 +69,8 @@ pub struct EndpointSettings {
     pub port: u16,
     /// Over TLS, verified for `host`; plaintext if absent.
     pub tls: Option<Arc<ClientConfig>>,
+    /// What is spoken; [`tls`](Self::tls) offers it.
+    pub version: HttpVersion,
     /// Connect here instead of resolving `host` (curl's `--resolve`).
     pub resolved: Option<SocketAddr>,
     /// Connect through this proxy, which resolves `host`; directly if absent.
@@ -96,6 +123,15 @@ impl Endpoint {
         &self.settings
     }
 
+    /// What is spoken with it; [`HttpVersion::Auto`] only over TLS.
+    #[must_use]
+    pub const fn version(&self) -> HttpVersion {
+        match (self.settings.version, &self.settings.tls) {
+            (HttpVersion::Auto, None) => HttpVersion::Http1,
+            (version, _) => version,
+        }
+    }
+
     /// By what pools tell endpoints apart.
     #[must_use]
     pub const fn fingerprint(&self) -> u64 {
@@ -108,13 +144,26 @@ impl Endpoint {
     ///
     /// When the endpoint cannot be reached, is not who it should be, or takes too long.
     pub async fn connect(&self) -> Result<Transport, ConnectError> {
+        self.connect_in(self.version()).await
+    }
+
+    /// The same for a request that only HTTP/1.1 can carry, whatever else is spoken with the endpoint.
+    ///
+    /// # Errors
+    ///
+    /// When the endpoint cannot be reached, is not who it should be, or takes too long.
+    pub async fn connect_in_http1(&self) -> Result<Transport, ConnectError> {
+        self.connect_in(HttpVersion::Http1).await
+    }
+
+    async fn connect_in(&self, version: HttpVersion) -> Result<Transport, ConnectError> {
         let limit = self.settings.connect_timeout;
-        tokio::time::timeout(limit, self.open())
+        tokio::time::timeout(limit, self.open(version))
             .await
             .unwrap_or(Err(ConnectError::Timeout(limit)))
     }
 
-    async fn open(&self) -> Result<Transport, ConnectError> {
+    async fn open(&self, version: HttpVersion) -> Result<Transport, ConnectError> {
         let tcp = match &self.settings.egress_proxy {
             Some(proxy) => self.open_through(proxy).await?,
             None => self.dial().await.map_err(ConnectError::Unreachable)?,
@@ -129,6 +178,7 @@ impl Endpoint {
             return Ok(Transport::Tcp(tcp));
         };
         let tls = TlsConnector::from(Arc::clone(config))
+            .with_alpn(version.offered())
             .connect(name.clone(), tcp)
             .await
             .map_err(|error| ConnectError::Tls(Arc::new(error)))?;
@@ -225,6 +275,15 @@ impl Transport {
         match self {
             Self::Tcp(tcp) => tcp,
             Self::Tls(tls) => tls.get_ref().0,
+        }
+    }
+
+    /// Whether both sides have agreed on HTTP/2.
+    #[must_use]
+    pub fn agreed_on_http2(&self) -> bool {
+        match self {
+            Self::Tcp(_) => false,
+            Self::Tls(tls) => tls.get_ref().1.alpn_protocol() == Some(b"h2"),
         }
     }
 }

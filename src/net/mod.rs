@@ -1,14 +1,17 @@
 //! The only folder that opens or accepts connections.
 
 mod alarm;
+pub mod body;
 pub mod connect;
 mod http1;
 pub mod inbound;
 pub mod listen;
+pub mod multiplex;
 pub mod pool;
 pub mod relay;
 mod resolver;
 pub mod socket;
+pub mod stream;
 pub mod tls;
 pub mod tunnel;
 pub mod unix;

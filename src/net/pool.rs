@@ -88,9 +88,15 @@ where
         endpoint: &Endpoint,
     ) -> Result<Connection<B>, ConnectError> {
         let transport = endpoint.connect().await?;
+        Ok(self.adopt(endpoint, transport))
+    }
+
+    /// The connection that `transport` to `endpoint` is from now on.
+    #[must_use]
+    pub fn adopt(self: &Rc<Self>, endpoint: &Endpoint, transport: Transport) -> Connection<B> {
         let now = Moment::now();
         let settings = self.settings.get();
-        Ok(Connection {
+        Connection {
             endpoint: endpoint.fingerprint(),
             line: Box::new(Line::new(transport, Rc::clone(&self.buffers))),
             is_reused: false,
@@ -99,7 +105,7 @@ where
             idle_timeout: settings.idle_timeout,
             alarm: Alarm::default(),
             pool: Rc::clone(self),
-        })
+        }
     }
 
     /// Closes what has been idle for too long, is too old, or has been closed by the other side.

@@ -14,6 +14,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
+use super::connect::HttpVersion;
 use super::socket::Socket;
 
 /// `tls = { ca, cert, key }` of a route or a provider.
@@ -62,7 +63,11 @@ impl TlsClients {
     /// # Errors
     ///
     /// When a file cannot be read or holds nothing usable.
-    pub fn configure(&self, settings: &TlsSettings) -> Result<Arc<ClientConfig>, TlsError> {
+    pub fn configure(
+        &self,
+        settings: &TlsSettings,
+        version: HttpVersion,
+    ) -> Result<Arc<ClientConfig>, TlsError> {
         let roots = match &settings.ca {
             None => Arc::clone(&self.system),
             Some(path) => {
@@ -83,7 +88,7 @@ impl TlsClients {
                 .with_client_auth_cert(certificates(chain)?, private_key(key)?)
                 .map_err(TlsError::Configuration)?,
         };
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = version.offered();
         Ok(Arc::new(config))
     }
 }

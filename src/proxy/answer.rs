@@ -16,10 +16,10 @@ use super::attach::strip_connection_fields;
 use super::peek::Peekable;
 use super::replay::RequestBody;
 use super::upgrade::Upgraded;
-use crate::net::pool::{Broken, UpstreamBody};
+use crate::net::body::{BodyError, EitherBody};
 
 /// An upstream's answer, before it is made the app's.
-pub type UpstreamAnswer = Response<Peekable<UpstreamBody<RequestBody>>>;
+pub type UpstreamAnswer = Response<Peekable<EitherBody<RequestBody>>>;
 
 /// The one body type of answers.
 pub struct AnswerBody {
@@ -39,7 +39,7 @@ enum Content {
 
 /// An upstream's body that may not stand still.
 struct Watched {
-    body: Peekable<UpstreamBody<RequestBody>>,
+    body: Peekable<EitherBody<RequestBody>>,
     idle: Duration,
     timer: Option<Pin<Box<Sleep>>>,
     on_trailers: Option<OnTrailers>,
@@ -53,7 +53,7 @@ pub(super) type OnTrailers = Box<dyn FnOnce(&HeaderMap)>;
 pub enum AnswerError {
     /// The upstream broke off.
     #[error("the upstream broke off")]
-    BrokeOff(#[source] Broken),
+    BrokeOff(#[source] BodyError),
     /// The upstream stood still.
     #[error("the upstream stood still")]
     Idle,
@@ -90,6 +90,7 @@ pub(super) fn forward(
     head.extensions.clear();
     let content = match absent {
         Some(length) => Content::Absent(length),
+        None if is_http2 && has_no_body => Content::Full(None),
         None => Content::Upstream(Box::new(Watched {
             body,
             idle,

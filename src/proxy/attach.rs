@@ -484,7 +484,7 @@ mod tests {
         ];
         Attach {
             fields,
-            remove: vec![http::header::COOKIE],
+            remove: vec![COOKIE],
             on_conflict,
         }
     }

@@ -227,26 +227,32 @@ impl Proxy {
         let outbound_target = onward.upstream.target(rest, query.as_deref());
         let has_content = !body.is_end_stream();
         let upgrade = onward.upgrades.asked_for(version, &headers, has_content);
+        let wants_upgrade = upgrade.is_some();
         let stripped = onward.attach.strip(headers, &route.inputs, upgrade)?;
         record.conflict = stripped.conflict;
 
         let subject = inputs.subject(&route.subject);
         let carried = carry(&route, onward, &subject, &inputs, now).await?;
         let filter = Arc::clone(&route);
-        let upload = Upload::new(
+        let mut upload = Upload::new(
             body,
             onward.replay_limit,
             &self.budget,
             limits.body_idle,
             move |trailers| filter.strip_trailers(trailers),
         );
+        if version == Version::HTTP_2 {
+            upload = upload.with_marked_end();
+        }
         let sending = Sending {
             pool: worker.pool(),
+            multiplex: worker.multiplex(),
             inbound: (version == Version::HTTP_11).then_some(inbound),
             upstream: &onward.upstream,
             method: &method,
             target: outbound_target,
             upload: &upload,
+            wants_upgrade,
             response_time: onward.timeouts.response,
         };
         let exchange = Exchange {

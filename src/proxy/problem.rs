@@ -8,6 +8,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 use super::answer::AnswerBody;
 use crate::net::connect::ConnectError;
 use crate::net::pool::{Broken, SendError};
+use crate::net::stream::StreamError;
 use crate::net::tunnel::TunnelError;
 use crate::provider::FetchError;
 use crate::provider::inputs::InputFault;
@@ -60,6 +61,9 @@ pub enum ProxyError {
     /// The upstream broke off before it answered.
     #[error("the upstream broke off before it answered")]
     Send(#[source] SendError),
+    /// The upstream ended the stream before it answered.
+    #[error("the upstream broke off before it answered")]
+    Stream(#[source] StreamError),
     /// The upstream did not answer in time.
     #[error("the upstream did not answer within {0:?}")]
     UpstreamTimeout(Duration),
@@ -206,7 +210,7 @@ impl ProxyError {
                 "The upstream's answer is not usable",
                 "http_protocol_error",
             ),
-            Self::Send(_) => row(
+            Self::Send(_) | Self::Stream(_) => row(
                 S::BAD_GATEWAY,
                 "upstream-unreachable",
                 "The upstream cannot be reached",

@@ -28,6 +28,7 @@ use super::replay::RequestBody;
 use super::upgrade::Upgraded;
 use super::{InFlight, Limits, Proxy};
 use crate::net::inbound::{Inbound, Protocol, Scratch};
+use crate::net::multiplex::Multiplex;
 use crate::net::pool::Pool;
 use crate::net::relay::Relay;
 use crate::net::socket::{Accepted, Socket};
@@ -39,6 +40,7 @@ use crate::net::workers::Dealt;
 pub struct Worker {
     number: usize,
     pool: Rc<Pool<RequestBody>>,
+    multiplex: Rc<Multiplex>,
     scratch: Scratch,
 }
 
@@ -52,6 +54,10 @@ impl Worker {
     pub(super) const fn pool(&self) -> &Rc<Pool<RequestBody>> {
         &self.pool
     }
+
+    pub(super) const fn multiplex(&self) -> &Rc<Multiplex> {
+        &self.multiplex
+    }
 }
 
 /// Serves what comes by `mail` until `stop` says so; then ends each connection after the request it is serving.
@@ -64,6 +70,7 @@ pub async fn work(
     let worker = Rc::new(Worker {
         number,
         pool: Rc::new(Pool::new(proxy.plan().pool)),
+        multiplex: Rc::new(Multiplex::new(proxy.plan().pool)),
         scratch: Scratch::default(),
     });
     let stopping = Rc::new(Stopping::default());
@@ -81,6 +88,8 @@ pub async fn work(
             _ = sweep.tick() => {
                 worker.pool.configure(proxy.plan().pool);
                 worker.pool.sweep();
+                worker.multiplex.configure(proxy.plan().pool);
+                worker.multiplex.sweep();
             }
             _ = stop.wait_for(|stop| *stop) => break,
         }

@@ -4,16 +4,22 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST};
+use http::uri::Scheme;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use http_body::Body as _;
 use tokio::time::Instant;
 
 use super::answer::{self, UpstreamAnswer};
 use super::peek::Peekable;
 use super::problem::ProxyError;
 use super::replay::{RequestBody, Upload};
-use crate::net::connect::Endpoint;
+use crate::net::body::EitherBody;
+use crate::net::connect::{Endpoint, HttpVersion};
 use crate::net::inbound::Inbound;
+use crate::net::multiplex::{Connected, Multiplex};
 use crate::net::pool::{Connection, NoAnswer, Pool, RequestHead};
+use crate::net::stream::{self, Stream};
 
 /// One route's upstream.
 #[derive(Debug)]
@@ -45,6 +51,20 @@ impl Upstream {
         }
         target
     }
+
+    /// The same with scheme and authority, as HTTP/2 has it.
+    fn absolute(&self, target: &str) -> Result<Uri, ProxyError> {
+        let scheme = match self.endpoint.settings().tls {
+            Some(_) => Scheme::HTTPS,
+            None => Scheme::HTTP,
+        };
+        Uri::builder()
+            .scheme(scheme)
+            .authority(self.host.as_bytes())
+            .path_and_query(target)
+            .build()
+            .map_err(|_| ProxyError::BadTarget("the path is no request target"))
+    }
 }
 
 /// Everything about sending that stays the same from one attempt to the next.
@@ -52,6 +72,8 @@ impl Upstream {
 pub struct Sending<'a> {
     /// The worker's connections.
     pub pool: &'a Rc<Pool<RequestBody>>,
+    /// Those of HTTP/2.
+    pub multiplex: &'a Rc<Multiplex>,
     /// Where interim answers go; nowhere for an app that does not know them (HTTP/1.0).
     pub inbound: Option<&'a Inbound>,
     /// To whom.
@@ -62,6 +84,8 @@ pub struct Sending<'a> {
     pub target: String,
     /// The request's body.
     pub upload: &'a Upload,
+    /// It asks for an upgrade, which HTTP/2 does not have.
+    pub wants_upgrade: bool,
     /// Time from the end of the request to the head of the answer.
     pub response_time: Duration,
 }
@@ -79,7 +103,16 @@ impl Sending<'_> {
         &self,
         write: impl Fn() -> Result<HeaderMap, ProxyError>,
     ) -> Result<UpstreamAnswer, ProxyError> {
-        if let Some(connection) = self.pool.take(&self.upstream.endpoint) {
+        let endpoint = &self.upstream.endpoint;
+        if self.wants_upgrade && endpoint.version() != HttpVersion::Http1 {
+            let transport = endpoint.connect_in_http1().await?;
+            let connection = self.pool.adopt(endpoint, transport);
+            return self.send_on(connection, write()?).await;
+        }
+        if self.multiplex.knows(endpoint) {
+            return Box::pin(self.send_on_stream(write)).await;
+        }
+        if let Some(connection) = self.pool.take(endpoint) {
             match self.send_on(connection, write()?).await {
                 Err(ProxyError::Send(error))
                     if error.is_reused
@@ -88,8 +121,87 @@ impl Sending<'_> {
                 answered => return answered,
             }
         }
-        let connection = self.pool.connect(&self.upstream.endpoint).await?;
+        if endpoint.version() != HttpVersion::Http1 {
+            // In a box, so that what goes on an open connection of HTTP/1.1 is no larger.
+            return Box::pin(self.send_on_stream(write)).await;
+        }
+        let connection = self.pool.connect(endpoint).await?;
         self.send_on(connection, write()?).await
+    }
+
+    /// The same to an upstream that speaks HTTP/2, as far as it is known; if it turns out not to, in HTTP/1.1.
+    ///
+    /// A request that the upstream has certainly not begun with is sent on another connection, whatever it is.
+    async fn send_on_stream(
+        &self,
+        write: impl Fn() -> Result<HeaderMap, ProxyError>,
+    ) -> Result<UpstreamAnswer, ProxyError> {
+        let endpoint = &self.upstream.endpoint;
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let stream = match self.multiplex.take(endpoint) {
+                Some(stream) => stream,
+                None => match self.multiplex.connect(endpoint).await? {
+                    Connected::Http2(stream) => stream,
+                    Connected::Http1(transport) => {
+                        let connection = self.pool.adopt(endpoint, transport);
+                        return self.send_on(connection, write()?).await;
+                    }
+                },
+            };
+            match self.send_on_one(stream, write()?).await {
+                Err(ProxyError::Stream(error))
+                    if attempts < MOST_ATTEMPTS
+                        && (!error.is_processed
+                            || error.is_reused && self.method.is_idempotent())
+                        && self.upload.is_replayable() => {}
+                answered => return answered,
+            }
+        }
+    }
+
+    async fn send_on_one(
+        &self,
+        stream: Stream,
+        mut headers: HeaderMap,
+    ) -> Result<UpstreamAnswer, ProxyError> {
+        let body = self.upload.attempt();
+        // What HTTP/2 says otherwise (RFC 9113 §8.2.2, §8.3.1).
+        for name in [HOST, CONNECTION] {
+            headers.remove(name);
+        }
+        if let Some(length) = body.size_hint().exact()
+            && (length > 0 || has_content(self.method))
+        {
+            headers.insert(CONTENT_LENGTH, length.into());
+        }
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.upstream.absolute(&self.target)?;
+        *request.headers_mut() = headers;
+        let sent_at = Instant::now();
+        let answer = stream
+            .send(
+                request,
+                || self.deadline(sent_at),
+                |status, headers| self.pass_on(status, headers),
+            )
+            .await
+            .map_err(|error| match error {
+                stream::NoAnswer::Late => ProxyError::UpstreamTimeout(self.response_time),
+                stream::NoAnswer::Ended(_) if self.upload.failure().is_some() => {
+                    ProxyError::RequestBody("the request body broke off")
+                }
+                stream::NoAnswer::Ended(error) => ProxyError::Stream(error),
+            })?;
+        Ok(answer.map(|body| Peekable::from(EitherBody::Http2(Box::new(body)))))
+    }
+
+    /// An upload that still moves is not an upstream that is late.
+    fn deadline(&self, sent_at: Instant) -> Instant {
+        let moved_at = self.upload.moved_at();
+        moved_at.map_or(sent_at, |moved| moved.max(sent_at)) + self.response_time
     }
 
     async fn send_on(
@@ -103,17 +215,13 @@ impl Sending<'_> {
             headers: &headers,
         };
         let sent_at = Instant::now();
-        // An upload that still moves is not an upstream that is late.
-        let deadline = || {
-            self.upload
-                .moved_at()
-                .map_or(sent_at, |moved| moved.max(sent_at))
-                + self.response_time
-        };
         let answer = connection
-            .send(head, self.upload.attempt(), deadline, |status, headers| {
-                self.pass_on(status, headers);
-            })
+            .send(
+                head,
+                self.upload.attempt(),
+                || self.deadline(sent_at),
+                |status, headers| self.pass_on(status, headers),
+            )
             .await
             .map_err(|error| match error {
                 NoAnswer::Late => ProxyError::UpstreamTimeout(self.response_time),
@@ -122,7 +230,7 @@ impl Sending<'_> {
                 }
                 NoAnswer::Broken(error) => ProxyError::Send(error),
             })?;
-        Ok(answer.map(Peekable::from))
+        Ok(answer.map(|body| Peekable::from(EitherBody::Http1(body))))
     }
 
     /// Passes an interim answer on to an app that knows such.
@@ -135,3 +243,11 @@ impl Sending<'_> {
         }
     }
 }
+
+/// Whether a request of this method says so if it has no content (RFC 9110 §8.6).
+fn has_content(method: &Method) -> bool {
+    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
+}
+
+/// How often a request is sent that the upstream has not begun with.
+const MOST_ATTEMPTS: u32 = 3;

@@ -8,7 +8,7 @@ use http::HeaderValue;
 
 use super::*;
 use crate::fake::{IdentityProvider, Rules};
-use crate::net::connect::{Endpoint, EndpointSettings};
+use crate::net::connect::{Endpoint, EndpointSettings, HttpVersion};
 use crate::provider::client_auth::{ClientAuth, ClientId};
 use crate::provider::exchange::Target;
 use crate::provider::grant_type::GrantType;
@@ -286,6 +286,7 @@ fn client_at(address: SocketAddr, place: &Place) -> Arc<Tokens> {
         host: address.ip().to_string(),
         port: address.port(),
         tls: None,
+        version: HttpVersion::Http1,
         resolved: None,
         egress_proxy: None,
         allow_plaintext: false,

@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use pillion::cli::run::{self, Overlay, StartError};
 use pillion::config::reload::LoadError;
 use pillion::fake::{Authority, EgressProxy, Fault, Upstream};
-use pillion::net::connect::{Endpoint, EndpointSettings, Transport};
+use pillion::net::connect::{Endpoint, EndpointSettings, HttpVersion, Transport};
 use pillion::net::tls::{TlsClients, TlsSettings};
 use pillion::net::tunnel;
 use rustls::HandshakeKind;
@@ -341,11 +341,14 @@ async fn a_second_connection_resumes_the_session_of_the_first() {
         authorization: None,
     };
     for egress_proxy in [None, Some(egress_proxy)] {
+        let version = HttpVersion::Http1;
+        let tls = clients.configure(&TlsSettings::default(), version).unwrap();
         let endpoint = Endpoint::new(EndpointSettings {
             fingerprint: 0,
             host: "api.example".to_owned(),
             port: 443,
-            tls: Some(clients.configure(&TlsSettings::default()).unwrap()),
+            tls: Some(tls),
+            version,
             resolved: Some(upstream.address()),
             egress_proxy,
             allow_plaintext: false,

@@ -10,7 +10,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout};
 
-use crate::net::connect::{Endpoint, EndpointSettings};
+use crate::net::connect::{Endpoint, EndpointSettings, HttpVersion};
 
 /// A request as an app would write it.
 #[derive(Clone, Debug)]
@@ -103,6 +103,7 @@ impl Call {
             host: address.ip().to_string(),
             port: address.port(),
             tls: None,
+            version: HttpVersion::Http1,
             resolved: Some(address),
             egress_proxy: None,
             allow_plaintext: true,

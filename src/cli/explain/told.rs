@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName};
 use super::ask::Ask;
 use crate::cli::sheet::{Sheet, columns};
 use crate::config::file::{File, RouteFile};
+use crate::net::connect::HttpVersion;
 use crate::provider::grant_type::GrantType;
 use crate::provider::graphql::GraphQl;
 use crate::provider::reading::SingleUse;
@@ -328,6 +329,11 @@ fn upstream(ask: &Ask, onward: &Onward, forwarded: &Forwarded) -> Vec<String> {
         ask.method(),
         forwarded.target
     )];
+    match settings.version {
+        HttpVersion::Auto => {}
+        HttpVersion::Http1 => lines.push("in HTTP/1.1, because of `http_version`".to_owned()),
+        HttpVersion::Http2 => lines.push("in HTTP/2, because of `http_version`".to_owned()),
+    }
     if let Some(address) = settings.resolved {
         lines.push(format!("at {address}, because of `resolve`"));
     }

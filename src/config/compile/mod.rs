@@ -25,7 +25,7 @@ use super::parents;
 use super::report::{Diagnostic, Report};
 use super::span::Spanned;
 use crate::metrics::Metrics;
-use crate::net::connect::{Endpoint, EndpointSettings};
+use crate::net::connect::{Endpoint, EndpointSettings, HttpVersion};
 use crate::net::pool::PoolSettings;
 use crate::net::tls::{ServerTls, TlsClients, TlsError, TlsSettings};
 use crate::provider::exchange::Target;
@@ -257,6 +257,8 @@ impl Compiler<'_> {
                 egress_proxy: file.egress_proxy.as_ref(),
                 allow_plaintext: file.allow_plaintext,
                 connect_timeout: file.timeout,
+                // A token is one small request now and then.
+                version: HttpVersion::Http1,
             },
         )?;
         let client_auth = oauth2::client_auth(file, inputs);
@@ -381,6 +383,8 @@ impl Compiler<'_> {
                 egress_proxy: file.egress_proxy.as_ref(),
                 allow_plaintext: file.allow_plaintext,
                 connect_timeout: file.timeout,
+                // A token is one small request now and then.
+                version: HttpVersion::Http1,
             },
         )?;
         endpoint.fingerprint().hash(hasher);
@@ -425,6 +429,7 @@ impl Compiler<'_> {
             way.allow_plaintext,
             way.connect_timeout,
             &settings,
+            way.version,
         )
             .hash(&mut hasher);
         settings.content().hash(&mut hasher);
@@ -433,7 +438,7 @@ impl Compiler<'_> {
                 .tls
                 .and_then(TlsFile::first_place)
                 .unwrap_or_else(|| url.span.clone());
-            Some(self.tls(&settings, place)?)
+            Some(self.tls(&settings, way.version, place)?)
         } else {
             None
         };
@@ -442,6 +447,7 @@ impl Compiler<'_> {
             host,
             port,
             tls: config,
+            version: way.version,
             resolved,
             egress_proxy: proxy
                 .map(|proxy| egress::egress_proxy(proxy, user, &self.surroundings.secrets)),
@@ -461,9 +467,10 @@ impl Compiler<'_> {
     fn tls(
         &mut self,
         settings: &TlsSettings,
+        version: HttpVersion,
         place: Range<usize>,
     ) -> Option<Arc<rustls::ClientConfig>> {
-        let config = self.clients.configure(settings);
+        let config = self.clients.configure(settings, version);
         self.usable(config, place)
     }
 
@@ -494,6 +501,7 @@ struct Way<'a> {
     egress_proxy: Option<&'a EgressFile>,
     allow_plaintext: bool,
     connect_timeout: Duration,
+    version: HttpVersion,
 }
 
 fn input_names(file: &HttpFile) -> Vec<String> {

@@ -12,6 +12,7 @@ use crate::config::file::{
     ConditionFile, OnConflict as OnConflictFile, PathSegment, Replay, RouteFile,
 };
 use crate::config::span::Spanned;
+use crate::net::connect::HttpVersion;
 use crate::provider::pointer::Pointer;
 use crate::provider::template::{Reference, Template};
 use crate::proxy::attach::{Attach, FieldValue, OnConflict, SetField, Value};
@@ -73,6 +74,7 @@ impl Compiler<'_> {
                 egress_proxy: file.egress_proxy.as_ref(),
                 allow_plaintext: file.allow_plaintext,
                 connect_timeout: timeouts.connect,
+                version: file.http_version,
             },
         )?;
         let names = carried::other_providers(file);
@@ -122,6 +124,9 @@ fn subject(tokens: &Tokens, inputs: &[String]) -> Vec<usize> {
 }
 
 fn upgrades(file: &RouteFile) -> Upgrades {
+    if file.http_version == HttpVersion::Http2 {
+        return Upgrades::default();
+    }
     let protocols = file.upgrades.iter();
     // What is no header's value has been refused.
     let values = protocols.filter_map(|protocol| HeaderValue::from_str(protocol).ok());

@@ -16,7 +16,7 @@ pub(super) fn hand_out(table: &mut Table<'_>, report: &mut Report) -> Option<Spa
 }
 
 /// Keys of a route that sends its requests somewhere.
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "upstream",
     "headers",
     "on_conflict",
@@ -28,6 +28,7 @@ const KEYS: [&str; 11] = [
     "allow_plaintext",
     "unauthorized",
     "egress_proxy",
+    "http_version",
 ];
 
 /// A route that hands out has no use for what is about an upstream.

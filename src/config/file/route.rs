@@ -22,6 +22,7 @@ use super::url::upstream;
 use super::value::{boolean, choice, is_not_empty, list, one_or_list};
 use crate::config::report::{Diagnostic, Report};
 use crate::config::span::{Spanned, value_or};
+use crate::net::connect::HttpVersion;
 use crate::provider::template::{Reference, Template};
 
 /// One route.
@@ -65,6 +66,8 @@ pub struct RouteFile {
     pub tls: Option<TlsFile>,
     /// Which way, in place of the file's.
     pub egress_proxy: Option<EgressFile>,
+    /// What is spoken with the upstream.
+    pub http_version: HttpVersion,
     /// Which answers say that the token is no good.
     pub unauthorized: Option<Vec<Spanned<RuleFile>>>,
     /// Replaces the provider's scope.
@@ -180,6 +183,26 @@ pub(super) fn route(value: &Value<'_>, report: &mut Report) -> Option<RouteFile>
     let allow_plaintext = table.read("allow_plaintext", report, boolean);
     let tls = table.read("tls", report, tls);
     let egress_proxy = table.read("egress_proxy", report, egress_proxy);
+    let http_version = table.read("http_version", report, |value, report| {
+        let choices = [
+            ("auto", HttpVersion::Auto),
+            ("1.1", HttpVersion::Http1),
+            ("2", HttpVersion::Http2),
+        ];
+        choice(value, &choices, report)
+    });
+    if let (Some(upgrades), Some(version)) = (&upgrades, &http_version)
+        && (!upgrades.is_empty() && version.value == HttpVersion::Http2)
+    {
+        report.push(
+            Diagnostic::error("HTTP/2 has no upgrades", upgrades.span.clone())
+                .also(
+                    version.span.clone(),
+                    "nothing else is spoken with this upstream",
+                )
+                .hint("leave it out"),
+        );
+    }
     let scope = table.read("scope", report, scope);
     let unauthorized = table.read("unauthorized", report, unauthorized);
     table.finish(report);
@@ -212,6 +235,7 @@ pub(super) fn route(value: &Value<'_>, report: &mut Report) -> Option<RouteFile>
         allow_plaintext: value_or(allow_plaintext, false),
         tls: tls.map(|tls| tls.value),
         egress_proxy: egress_proxy.map(|it| it.value),
+        http_version: value_or(http_version, HttpVersion::Auto),
         unauthorized: unauthorized.map(|it| it.value),
         scope,
         span,

@@ -1,7 +1,7 @@
 //! Answers over real sockets.
 
 use crate::fake::{Fault, IdentityProvider, Rules};
-use crate::net::connect::EndpointSettings;
+use crate::net::connect::{EndpointSettings, HttpVersion};
 
 use http::header::CONNECTION;
 
@@ -16,6 +16,7 @@ async fn start() -> (IdentityProvider, Target) {
         host: address.ip().to_string(),
         port: address.port(),
         tls: None,
+        version: HttpVersion::Http1,
         resolved: None,
         egress_proxy: None,
         allow_plaintext: false,

@@ -83,6 +83,7 @@ struct Source<B> {
     idle: Duration,
     idle_timer: Option<Pin<Box<Sleep>>>,
     filter: Box<dyn Fn(&mut HeaderMap)>,
+    has_marked_end: bool,
 }
 
 /// Why the app's body came to no end.
@@ -135,7 +136,18 @@ where
             idle,
             idle_timer: None,
             filter: Box::new(filter),
+            has_marked_end: false,
         }))))
+    }
+
+    /// The same for a body of HTTP/2, whose last frame is marked: one that stops without it, because its stream was reset
+    /// without an error, has broken off.
+    #[must_use]
+    pub fn with_marked_end(self) -> Self {
+        if let Some(source) = &self.0 {
+            source.borrow_mut().has_marked_end = true;
+        }
+        self
     }
 
     /// The body for the next attempt, from its first byte. The one before gets nothing more.
@@ -183,9 +195,7 @@ where
     pub fn is_finished(&self) -> bool {
         self.0.as_ref().is_none_or(|source| {
             let source = source.borrow();
-            // Nobody asks for the end of a body that has been given to its declared length.
-            source.length == Some(source.given_bytes)
-                || source.ended && source.next >= source.kept.len()
+            source.is_given() || source.ended && source.next >= source.kept.len()
         })
     }
 
@@ -255,6 +265,10 @@ where
             return Poll::Ready(self.give_trailers());
         }
         match ready!(self.poll_app(cx)) {
+            None if self.has_marked_end && !self.app.is_end_stream() => {
+                self.failed = Some(UploadError::BrokeOff);
+                Poll::Ready(Some(Err(UploadError::BrokeOff)))
+            }
             None => {
                 self.ended = true;
                 Poll::Ready(None)
@@ -277,6 +291,16 @@ where
                 }
             },
         }
+    }
+
+    /// Whether it is clear that nothing follows what has been given: nobody asks for the end of such a body.
+    fn is_given(&self) -> bool {
+        let is_marked = self.has_marked_end
+            && self.next >= self.kept.len()
+            && self.trailers.is_none()
+            && self.failed.is_none()
+            && self.app.is_end_stream();
+        self.length == Some(self.given_bytes) || is_marked
     }
 
     fn poll_app(
@@ -331,10 +355,9 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.source.as_ref().is_none_or(|source| {
-            let source = source.borrow();
-            source.length == Some(source.given_bytes)
-        })
+        self.source
+            .as_ref()
+            .is_none_or(|source| source.borrow().is_given())
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -21,7 +21,6 @@ pub(crate) struct Seen(OwnedReadHalf);
 #[derive(Debug)]
 pub(crate) struct Frame {
     pub(crate) kind: u8,
-    pub(crate) flags: u8,
     pub(crate) stream: u32,
     pub(crate) payload: Vec<u8>,
 }
@@ -44,6 +43,17 @@ impl Frames {
         let (read, write) = stream.into_split();
         let mut frames = Self(write);
         frames.write(BEGINNING).await.unwrap();
+        (frames, Seen(read))
+    }
+
+    /// The server's end of a connection, once the client has begun.
+    pub(crate) async fn accept(stream: TcpStream) -> (Self, Seen) {
+        let (mut read, write) = stream.into_split();
+        let mut preface = [0; 24];
+        within(read.read_exact(&mut preface)).await.unwrap();
+        assert_eq!(preface, BEGINNING[..24]);
+        let mut frames = Self(write);
+        frames.send(SETTINGS, 0, 0, &[]).await.unwrap();
         (frames, Seen(read))
     }
 
@@ -73,7 +83,6 @@ impl Seen {
         within(self.0.read_exact(&mut payload)).await.ok()?;
         Some(Frame {
             kind: head[3],
-            flags: head[4],
             stream: u32::from_be_bytes([head[5], head[6], head[7], head[8]]),
             payload,
         })

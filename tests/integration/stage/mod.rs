@@ -3,6 +3,7 @@
 mod client;
 mod directory;
 pub(crate) mod frames;
+mod h2_server;
 mod hostile;
 mod http2;
 mod process;
@@ -27,6 +28,7 @@ pub(crate) use self::client::{
     Body, Client, Reply, Wire, chunked, full, read_answer, request, within,
 };
 pub(crate) use self::directory::Directory;
+pub(crate) use self::h2_server::{H2Server, content};
 pub(crate) use self::hostile::{Hostile, Wrong};
 pub(crate) use self::http2::{Http2, request2, tls};
 pub(crate) use self::process::{Process, as_user, pillion};
