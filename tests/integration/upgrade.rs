@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pillion::fake::{Authority, EgressProxy};
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, copy, split};
 use tokio::net::UnixStream;
 use tokio::time::{sleep, timeout};
@@ -595,6 +596,18 @@ async fn an_upstream_over_tls_is_as_good() {
     let authority = Authority::new().unwrap();
     let tls = authority.server_config(&["127.0.0.1"]).unwrap();
     let upstream = switching_with(Some(tls.into()), echo).await;
+    let stage = over_tls(&upstream, &authority).await;
+    let wire = upgraded(&stage).await;
+    expect_all_back(wire.stream).await;
+}
+
+#[tokio::test]
+async fn an_upstream_that_would_rather_speak_http2_is_called_in_http1() {
+    let authority = Authority::new().unwrap();
+    let tls = authority.server_config(&["127.0.0.1"]).unwrap();
+    let mut tls = ServerConfig::clone(&tls);
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let upstream = switching_with(Some(Arc::new(tls).into()), echo).await;
     let stage = over_tls(&upstream, &authority).await;
     let wire = upgraded(&stage).await;
     expect_all_back(wire.stream).await;
