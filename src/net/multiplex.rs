@@ -138,6 +138,7 @@ impl Multiplex {
         if let Some(opening) = lines.opening.as_ref().filter(|it| it.peek().is_none()) {
             return opening.clone();
         }
+        let fingerprint = endpoint.fingerprint();
         let (this, endpoint) = (Rc::clone(self), Arc::clone(endpoint));
         let opening = async move {
             let transport = endpoint.connect().await?;
@@ -147,9 +148,17 @@ impl Multiplex {
             this.begin(&endpoint, transport).await.map(Opened::Line)
         };
         let opening = opening.boxed_local().shared();
-        tokio::task::spawn_local(opening.clone());
         lines.opening = Some(opening.clone());
+        tokio::task::spawn_local(Rc::clone(self).open(fingerprint, opening.clone()));
         opening
+    }
+
+    /// Sees to it that a connection is opened, and forgets how: the connection must not outlive its use.
+    async fn open(self: Rc<Self>, fingerprint: u64, opening: Opening) {
+        opening.await.ok();
+        if let Some(lines) = self.upstreams.borrow_mut().get_mut(&fingerprint) {
+            lines.opening.take_if(|opening| opening.peek().is_some());
+        }
     }
 
     /// Makes a transport a connection of HTTP/2: once the other side has said how many streams it takes.

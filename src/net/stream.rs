@@ -44,6 +44,14 @@ pub struct StreamError {
     pub cause: h2::Error,
 }
 
+impl StreamError {
+    /// The connection is lost, and the stream with it: nobody has decided anything about the request.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        !self.cause.is_reset()
+    }
+}
+
 impl Stream {
     pub(super) const fn new(line: Rc<Line>) -> Self {
         Self { line }

@@ -189,6 +189,38 @@ mod tests {
     }
 
     #[test]
+    fn a_head_of_http2_has_one_length_and_nothing_of_a_connection() {
+        let check = |fields: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in fields {
+                headers.append(*name, http::HeaderValue::from_static(value));
+            }
+            check_http2(&headers).is_ok()
+        };
+        for good in [
+            &[][..],
+            &[("content-length", "5")],
+            &[("te", "trailers"), ("cookie", "a=1"), ("cookie", "b=2")],
+        ] {
+            assert!(check(good), "{good:?}");
+        }
+        for bad in [
+            &[("content-length", "5"), ("content-length", "5")][..],
+            &[("content-length", "+5")],
+            &[("content-length", "")],
+            &[("te", "gzip")],
+            &[("te", "trailers, gzip")],
+            &[("connection", "x-a")],
+            &[("keep-alive", "1")],
+            &[("proxy-connection", "close")],
+            &[("transfer-encoding", "chunked")],
+            &[("upgrade", "h2c")],
+        ] {
+            assert!(!check(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
     fn transfer_encoding_is_not_for_http_1_0() {
         let mut headers = HeaderMap::new();
         headers.insert(TRANSFER_ENCODING, "chunked".parse().unwrap());

@@ -74,7 +74,8 @@ pub struct Sending<'a> {
     pub pool: &'a Rc<Pool<RequestBody>>,
     /// Those of HTTP/2.
     pub multiplex: &'a Rc<Multiplex>,
-    /// Where interim answers go; nowhere for an app that does not know them (HTTP/1.0).
+    /// Where interim answers go; nowhere for an app that does not know them (HTTP/1.0), or in HTTP/2, where hyper's server
+    /// writes none.
     pub inbound: Option<&'a Inbound>,
     /// To whom.
     pub upstream: &'a Upstream,
@@ -110,7 +111,7 @@ impl Sending<'_> {
             return self.send_on(connection, write()?).await;
         }
         if self.multiplex.knows(endpoint) {
-            return Box::pin(self.send_on_stream(write)).await;
+            return Box::pin(self.send_http2(write)).await;
         }
         if let Some(connection) = self.pool.take(endpoint) {
             match self.send_on(connection, write()?).await {
@@ -123,7 +124,7 @@ impl Sending<'_> {
         }
         if endpoint.version() != HttpVersion::Http1 {
             // In a box, so that what goes on an open connection of HTTP/1.1 is no larger.
-            return Box::pin(self.send_on_stream(write)).await;
+            return Box::pin(self.send_http2(write)).await;
         }
         let connection = self.pool.connect(endpoint).await?;
         self.send_on(connection, write()?).await
@@ -132,7 +133,7 @@ impl Sending<'_> {
     /// The same to an upstream that speaks HTTP/2, as far as it is known; if it turns out not to, in HTTP/1.1.
     ///
     /// A request that the upstream has certainly not begun with is sent on another connection, whatever it is.
-    async fn send_on_stream(
+    async fn send_http2(
         &self,
         write: impl Fn() -> Result<HeaderMap, ProxyError>,
     ) -> Result<UpstreamAnswer, ProxyError> {
@@ -150,18 +151,20 @@ impl Sending<'_> {
                     }
                 },
             };
-            match self.send_on_one(stream, write()?).await {
+            match self.send_on_stream(stream, write()?).await {
                 Err(ProxyError::Stream(error))
                     if attempts < MOST_ATTEMPTS
                         && (!error.is_processed
-                            || error.is_reused && self.method.is_idempotent())
+                            || error.is_reused
+                                && error.is_lost()
+                                && self.method.is_idempotent())
                         && self.upload.is_replayable() => {}
                 answered => return answered,
             }
         }
     }
 
-    async fn send_on_one(
+    async fn send_on_stream(
         &self,
         stream: Stream,
         mut headers: HeaderMap,

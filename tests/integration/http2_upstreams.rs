@@ -425,6 +425,46 @@ async fn a_connection_that_was_closed_meanwhile_is_not_noticed() {
 }
 
 #[tokio::test]
+async fn a_get_that_the_upstream_resets_is_not_asked_again() {
+    let seen = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&seen);
+    let upstream = H2Server::start(move |_, mut respond| {
+        let is_first = count.fetch_add(1, Ordering::Relaxed) == 0;
+        async move {
+            if is_first {
+                respond.send_response(Response::new(()), true).unwrap();
+            } else {
+                respond.send_reset(Reason::INTERNAL_ERROR);
+            }
+        }
+    })
+    .await;
+    let stage = at(&upstream, "").await;
+    stage.get("/api/").await.expect_ok();
+    stage
+        .get("/api/")
+        .await
+        .expect_problem(502, "upstream-unreachable");
+    assert_eq!(seen.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_in_time() {
+    let stage = Stage::set()
+        .route("http_version = \"2\"")
+        .top("[listen]\nworkers = 1\n[limits]\nidle_timeout = \"200ms\"")
+        .start()
+        .await;
+    for connections in 1..3 {
+        stage.get("/api/").await.expect_ok();
+        stage
+            .until(|stage| stage.upstream.server().open_connections() == 0)
+            .await;
+        assert_eq!(stage.upstream.server().connections(), connections);
+    }
+}
+
+#[tokio::test]
 async fn what_its_app_gives_up_is_reset_at_the_upstream() {
     let reset = Arc::new(Notify::new());
     let (seen, begun) = (Arc::clone(&reset), Arc::new(Notify::new()));

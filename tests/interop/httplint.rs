@@ -2,7 +2,7 @@
 //! of the answer itself.
 
 use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use crate::python;
 use crate::stage::{Raw, Stage};
@@ -26,7 +26,7 @@ async fn nothing_is_noted_of_an_answer_that_is_not_the_upstreams() {
 }
 
 fn notes(answer: &[u8]) -> String {
-    let mut lint = Command::new(python::installed("httplint"))
+    let mut lint = python::program("httplint")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

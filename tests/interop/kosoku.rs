@@ -2,27 +2,28 @@
 //! the server itself.
 
 use std::collections::BTreeMap;
+use std::process::Stdio;
 
-use serde_json::Value;
-
-use crate::python::Script;
+use crate::node::Server;
+use crate::python;
 use crate::stage::Stage;
 
 type Verdicts = BTreeMap<String, [String; 2]>;
 
 async fn judge(url: &str) -> Verdicts {
-    let said = Script::start("websocket.py", &["judge", url]).said().await;
-    serde_json::from_value(said).unwrap()
+    let mut command = python::script("websocket.py");
+    command.args(["judge", url]).stderr(Stdio::inherit());
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap());
+    serde_json::from_slice(&output.await.unwrap().stdout).unwrap()
 }
 
 #[tokio::test]
 async fn every_case_ends_through_pillion_as_it_ends_without() {
-    let mut server = Script::start("websocket.py", &["serve"]);
-    let said = server.said().await;
-    let Value::String(echo) = &said["echo"] else {
-        panic!("{said}");
-    };
-    let stage = Stage::set().upstream_at(echo.as_str()).start().await;
+    let mut command = python::script("websocket.py");
+    command.arg("serve");
+    let server = Server::run(command).await;
+    let echo = server.said("echo");
+    let stage = Stage::set().upstream_at(echo).start().await;
     let directly = judge(echo).await;
     let through = judge(&format!("http://{}/api", stage.address())).await;
     assert!(directly.len() > 240);

@@ -1,7 +1,6 @@
-//! pillion with servers and judges that nobody here wrote, which Node.js and Python run: `cargo test --test interop`.
-//!
-//! `npm ci --prefix tests/interop` fetches the ones, and
-//! `python3 -m venv tests/interop/venv && tests/interop/venv/bin/pip install -r tests/interop/requirements.txt` the others.
+//! pillion with servers, clients and judges that nobody here wrote. Those that Node.js runs are fetched by
+//! `npm ci --prefix tests/interop`, those in Python by `python3 -m venv tests/interop/venv` and
+//! `tests/interop/venv/bin/pip install -r tests/interop/requirements.txt`; `cargo test --test interop` runs this.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 #![expect(
@@ -12,6 +11,7 @@
 
 mod certificates;
 mod graphql_yoga;
+mod grpc;
 mod httplint;
 mod kosoku;
 mod node;

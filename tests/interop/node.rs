@@ -1,4 +1,4 @@
-//! A server that Node.js runs.
+//! A server in another language: a script of this folder, which Node.js or whatever else runs.
 
 use std::io::{self, BufRead as _, BufReader};
 use std::net::SocketAddr;
@@ -29,14 +29,20 @@ impl Server {
             folder.join("node_modules").exists(),
             "its packages are missing: npm ci --prefix tests/interop"
         );
-        let mut process = Command::new("node")
-            .arg(folder.join(script))
+        let mut node = Command::new("node");
+        node.arg(folder.join(script))
             .arg(settings.to_string())
-            .envs(ca.map(|ca| ("NODE_EXTRA_CA_CERTS", ca)))
+            .envs(ca.map(|ca| ("NODE_EXTRA_CA_CERTS", ca)));
+        Self::run(node).await
+    }
+
+    /// One that this command runs, and that says a line of JSON when it is ready.
+    pub(crate) async fn run(mut command: Command) -> Self {
+        let mut process = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|error| panic!("node: {error}"));
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let mut stdout = BufReader::new(process.stdout.take().unwrap());
         let (say, said) = oneshot::channel();
         thread::spawn(move || {
