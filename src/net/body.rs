@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -37,10 +38,11 @@ where
     /// Lets the rest of the request body flow in a task of its own.
     ///
     /// For an answer that began before the request had ended: the caller may not read the one before it has sent the other.
-    pub fn detach(&mut self) {
+    /// An upstream that takes nothing for `idle` is given up.
+    pub fn detach(&mut self, idle: Duration) {
         match self {
-            Self::Http1(body) => body.detach(),
-            Self::Http2(body) => body.detach(),
+            Self::Http1(body) => body.detach(idle),
+            Self::Http2(body) => body.detach(idle),
         }
     }
 

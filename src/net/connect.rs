@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,12 +15,13 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower_service::Service as _;
 
 use super::resolver::Resolver;
+use super::tls_fault::TlsFault;
 use super::tunnel::{self, EgressProxy, TunnelError};
 
 /// Where connections go, and how. Immutable.
@@ -71,6 +73,8 @@ pub struct EndpointSettings {
     pub tls: Option<Arc<ClientConfig>>,
     /// What is spoken; [`tls`](Self::tls) offers it.
     pub version: HttpVersion,
+    /// Connect through this Unix socket, in plaintext; over TCP if absent.
+    pub socket: Option<PathBuf>,
     /// Connect here instead of resolving `host` (curl's `--resolve`).
     pub resolved: Option<SocketAddr>,
     /// Connect through this proxy, which resolves `host`; directly if absent.
@@ -164,6 +168,9 @@ impl Endpoint {
     }
 
     async fn open(&self, version: HttpVersion) -> Result<Transport, ConnectError> {
+        if let Some(path) = &self.settings.socket {
+            return open_socket(path).await;
+        }
         let tcp = match &self.settings.egress_proxy {
             Some(proxy) => self.open_through(proxy).await?,
             None => self.dial().await.map_err(ConnectError::Unreachable)?,
@@ -181,7 +188,7 @@ impl Endpoint {
             .with_alpn(version.offered())
             .connect(name.clone(), tcp)
             .await
-            .map_err(|error| ConnectError::Tls(Arc::new(error)))?;
+            .map_err(|error| TlsFault::new(&self.settings.host, error))?;
         let version = tls.get_ref().1.protocol_version();
         tracing::trace!(version = version.map(tracing::field::debug), "TLS agreed");
         Ok(Transport::Tls(Box::new(tls)))
@@ -211,6 +218,13 @@ impl Endpoint {
     }
 }
 
+async fn open_socket(path: &Path) -> Result<Transport, ConnectError> {
+    match UnixStream::connect(path).await {
+        Ok(unix) => Ok(Transport::Unix(unix)),
+        Err(error) => Err(ConnectError::Unreachable(Arc::new(error))),
+    }
+}
+
 fn authority(host: &str, port: u16) -> Result<Authority, BadHost> {
     let text = if host.contains(':') {
         format!("[{host}]:{port}")
@@ -234,9 +248,9 @@ pub enum ConnectError {
     /// There is no way through the egress proxy.
     #[error(transparent)]
     Tunnel(#[from] TunnelError),
-    /// The handshake failed: the certificate is not for this host, or nobody vouches for it.
-    #[error("TLS handshake failed")]
-    Tls(#[source] Arc<io::Error>),
+    /// The other side is not who it should be, or does not speak TLS as we do.
+    #[error(transparent)]
+    Tls(#[from] TlsFault),
     /// No connection within the limit.
     #[error("no connection within {0:?}")]
     Timeout(Duration),
@@ -265,16 +279,19 @@ impl ConnectError {
 pub enum Transport {
     /// Plaintext.
     Tcp(TcpStream),
+    /// Plaintext that does not leave this machine.
+    Unix(UnixStream),
     /// TLS. The end of the stream without `close_notify` is an error, so a truncated answer is never taken for a whole one.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Transport {
-    /// The TCP connection that it is, or that is under it.
-    pub(super) fn tcp(&self) -> &TcpStream {
+    /// The TCP connection that it is, or that is under it, unless it does not leave this machine at all.
+    pub(super) fn tcp(&self) -> Option<&TcpStream> {
         match self {
-            Self::Tcp(tcp) => tcp,
-            Self::Tls(tls) => tls.get_ref().0,
+            Self::Tcp(tcp) => Some(tcp),
+            Self::Tls(tls) => Some(tls.get_ref().0),
+            Self::Unix(_) => None,
         }
     }
 
@@ -282,7 +299,7 @@ impl Transport {
     #[must_use]
     pub fn agreed_on_http2(&self) -> bool {
         match self {
-            Self::Tcp(_) => false,
+            Self::Tcp(_) | Self::Unix(_) => false,
             Self::Tls(tls) => tls.get_ref().1.alpn_protocol() == Some(b"h2"),
         }
     }
@@ -296,6 +313,7 @@ impl AsyncRead for Transport {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Self::Unix(unix) => Pin::new(unix).poll_read(cx, buf),
             Self::Tls(tls) => Pin::new(tls.as_mut()).poll_read(cx, buf),
         }
     }
@@ -309,6 +327,7 @@ impl AsyncWrite for Transport {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Self::Unix(unix) => Pin::new(unix).poll_write(cx, buf),
             Self::Tls(tls) => Pin::new(tls.as_mut()).poll_write(cx, buf),
         }
     }
@@ -316,6 +335,7 @@ impl AsyncWrite for Transport {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
+            Self::Unix(unix) => Pin::new(unix).poll_flush(cx),
             Self::Tls(tls) => Pin::new(tls.as_mut()).poll_flush(cx),
         }
     }
@@ -323,6 +343,7 @@ impl AsyncWrite for Transport {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Self::Unix(unix) => Pin::new(unix).poll_shutdown(cx),
             Self::Tls(tls) => Pin::new(tls.as_mut()).poll_shutdown(cx),
         }
     }
@@ -338,6 +359,7 @@ impl AsyncWrite for Transport {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Self::Unix(unix) => Pin::new(unix).poll_write_vectored(cx, bufs),
             Self::Tls(tls) => Pin::new(tls.as_mut()).poll_write_vectored(cx, bufs),
         }
     }

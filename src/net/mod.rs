@@ -13,6 +13,7 @@ mod resolver;
 pub mod socket;
 pub mod stream;
 pub mod tls;
+pub mod tls_fault;
 pub mod tunnel;
 pub mod unix;
 pub mod workers;

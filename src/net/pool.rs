@@ -247,12 +247,12 @@ where
         body
     }
 
-    /// Lets the rest of the request body flow in a task of its own.
+    /// Lets the rest of the request body flow in a task of its own, unless it stands still for `idle`.
     ///
     /// For an answer that began before the request had ended: the caller may not read the one before it has sent the other.
-    pub fn detach(&mut self) {
+    pub fn detach(&mut self, idle: Duration) {
         if let Some(connection) = &mut self.connection {
-            connection.line.detach();
+            connection.line.detach(idle);
         }
     }
 

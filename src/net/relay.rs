@@ -56,7 +56,7 @@ impl Relay {
         (upstream, from_upstream): (Transport, Bytes),
         idle: Duration,
     ) -> Self {
-        for tcp in app.tcp().into_iter().chain([upstream.tcp()]) {
+        for tcp in app.tcp().into_iter().chain(upstream.tcp()) {
             keep_alive(tcp);
         }
         Self {
@@ -99,7 +99,7 @@ impl Relay {
 
     /// Ends both connections in a way that nobody takes for the end of what was said.
     pub fn reset(self) {
-        for tcp in self.app.tcp().into_iter().chain([self.upstream.tcp()]) {
+        for tcp in self.app.tcp().into_iter().chain(self.upstream.tcp()) {
             // Refused by a connection that is gone already.
             tcp.set_zero_linger().ok();
         }

@@ -4,6 +4,7 @@ use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::ResponseFuture;
@@ -11,7 +12,7 @@ use h2::{Reason, RecvStream, SendStream};
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::alarm::Alarm;
 use super::multiplex::Line;
@@ -120,8 +121,8 @@ impl Stream {
         let mut sender = self.line.sender();
         poll_fn(|cx| sender.poll_ready(cx)).await?;
         let (answer, stream) = sender.send_request(Request::from_parts(head, ()), is_empty)?;
-        let body = (!is_empty).then_some((body, stream));
-        Ok((answer, Upload(body)))
+        let rest = (!is_empty).then_some((body, stream));
+        Ok((answer, Upload { rest, moves: 0 }))
     }
 }
 
@@ -139,7 +140,11 @@ fn is_unprocessed(cause: &h2::Error) -> bool {
 }
 
 /// What is still to be sent of a request. Nothing, once its body has ended or nobody wants it.
-struct Upload<B>(Option<(B, SendStream<Bytes>)>);
+struct Upload<B> {
+    rest: Option<(B, SendStream<Bytes>)>,
+    /// How often a piece has moved.
+    moves: u64,
+}
 
 impl<B> Upload<B>
 where
@@ -147,16 +152,37 @@ where
 {
     /// Sends what can be sent. Ready when there is nothing more to send.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some((body, stream)) = &mut self.0 else {
+        let Some((body, stream)) = &mut self.rest else {
             return Poll::Ready(());
         };
-        ready!(poll_upload(body, stream, cx));
-        self.0 = None;
+        ready!(poll_upload(body, stream, &mut self.moves, cx));
+        self.rest = None;
         Poll::Ready(())
+    }
+
+    /// Sends all of it, as long as something moves within `idle`.
+    async fn run(mut self, idle: Duration) {
+        let mut timer = Box::pin(sleep(idle));
+        poll_fn(|cx| {
+            let moved = self.moves;
+            if self.poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            if self.moves != moved {
+                timer.as_mut().reset(Instant::now() + idle);
+            }
+            timer.as_mut().poll(cx)
+        })
+        .await;
     }
 }
 
-fn poll_upload<B>(body: &mut B, stream: &mut SendStream<Bytes>, cx: &mut Context<'_>) -> Poll<()>
+fn poll_upload<B>(
+    body: &mut B,
+    stream: &mut SendStream<Bytes>,
+    moves: &mut u64,
+    cx: &mut Context<'_>,
+) -> Poll<()>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -189,6 +215,7 @@ where
                 }
             },
         };
+        *moves += 1;
         // An error says that the stream is closed: the answer tells why.
         if sent.unwrap_or(true) {
             return Poll::Ready(());
@@ -231,12 +258,16 @@ where
     /// Lets the rest of the request body flow in a task of its own.
     ///
     /// For an answer that began before the request had ended: the caller may not read the one before it has sent the other.
-    pub fn detach(&mut self) {
-        let mut upload = Upload(self.upload.0.take());
+    /// An upstream that takes nothing for `idle` is given up.
+    pub fn detach(&mut self, idle: Duration) {
+        let upload = Upload {
+            rest: self.upload.rest.take(),
+            moves: 0,
+        };
         let stream = self.stream.clone();
-        if upload.0.is_some() {
+        if upload.rest.is_some() {
             tokio::task::spawn_local(async move {
-                poll_fn(|cx| upload.poll(cx)).await;
+                upload.run(idle).await;
                 drop(stream);
             });
         }

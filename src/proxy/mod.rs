@@ -287,7 +287,11 @@ impl Proxy {
         }
         upload.release();
         if !upload.is_finished() {
-            answer.body_mut().rest_mut().detach();
+            let idle = onward.timeouts.idle.max(limits.body_idle);
+            answer.body_mut().rest_mut().detach(idle);
+        }
+        if version != Version::HTTP_2 {
+            inbound.allow_idle(onward.timeouts.idle);
         }
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(answer::switch(answer, onward.timeouts.idle));
@@ -327,7 +331,10 @@ impl Plan {
         request: &Request<B>,
         local: Option<SocketAddr>,
     ) -> Result<Box<str>, ProxyError> {
-        if matches!(*request.method(), Method::TRACE | Method::CONNECT) {
+        if *request.method() == Method::CONNECT {
+            return Err(ProxyError::TunnelWanted);
+        }
+        if *request.method() == Method::TRACE {
             return Err(ProxyError::BadMethod);
         }
         self.callers.check(request, local)

@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::rt::Executor;
+use hyper::rt::{Executor, Write as _};
 use hyper::server::conn::http1::{self, Parts};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -26,8 +26,8 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::replay::RequestBody;
 use super::upgrade::Upgraded;
-use super::{InFlight, Limits, Proxy};
-use crate::net::inbound::{Inbound, Protocol, Scratch};
+use super::{InFlight, Limits, Proxy, problem};
+use crate::net::inbound::{Bounds, Inbound, Protocol, Scratch};
 use crate::net::multiplex::Multiplex;
 use crate::net::pool::Pool;
 use crate::net::relay::Relay;
@@ -115,7 +115,12 @@ async fn serve(proxy: Arc<Proxy>, worker: Rc<Worker>, dealt: Dealt, stopping: Rc
     let Ok(socket) = open(socket, tls, limits.head_time).await else {
         return;
     };
-    let Ok(inbound) = Inbound::new(socket, limits.head_time) else {
+    let bounds = Bounds {
+        head_time: limits.head_time,
+        idle: limits.body_idle,
+        refusal: problem::refusal_bytes,
+    };
+    let Ok(inbound) = Inbound::new(socket, bounds) else {
         return;
     };
     let sleeper = stopping.sleeper();
@@ -192,10 +197,15 @@ async fn serve_http1(
         tracing::debug!(%error, "connection broke off");
         return;
     }
+    let Parts {
+        mut io, read_buf, ..
+    } = connection.into_parts();
     let Some((upgraded, _in_flight)) = upgraded.take() else {
+        // If an upgrade was asked for, hyper leaves this to us; if not, it is done already, and does no harm again. Whoever
+        // is gone need not be told.
+        poll_fn(|cx| Pin::new(&mut io).poll_shutdown(cx)).await.ok();
         return;
     };
-    let Parts { io, read_buf, .. } = connection.into_parts();
     drop(inbound);
     if let Some(app) = io.into_socket() {
         // In a box, so that the task of the usual connection is no larger for it.

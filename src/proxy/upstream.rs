@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::answer::{self, UpstreamAnswer};
 use super::peek::Peekable;
 use super::problem::ProxyError;
-use super::replay::{RequestBody, Upload};
+use super::replay::{RequestBody, Upload, UploadError};
 use crate::net::body::EitherBody;
 use crate::net::connect::{Endpoint, HttpVersion};
 use crate::net::inbound::Inbound;
@@ -191,17 +191,18 @@ impl Sending<'_> {
                 |status, headers| self.pass_on(status, headers),
             )
             .await
-            .map_err(|error| match error {
-                stream::NoAnswer::Late => ProxyError::UpstreamTimeout(self.response_time),
-                stream::NoAnswer::Ended(_) if self.upload.failure().is_some() => {
+            .map_err(|error| match (error, self.upload.failure()) {
+                (stream::NoAnswer::Late, _) => ProxyError::UpstreamTimeout(self.response_time),
+                (stream::NoAnswer::Ended(_), Some(UploadError::Idle)) => ProxyError::RequestIdle,
+                (stream::NoAnswer::Ended(_), Some(_)) => {
                     ProxyError::RequestBody("the request body broke off")
                 }
-                stream::NoAnswer::Ended(error) => ProxyError::Stream(error),
+                (stream::NoAnswer::Ended(error), None) => ProxyError::Stream(error),
             })?;
         Ok(answer.map(|body| Peekable::from(EitherBody::Http2(Box::new(body)))))
     }
 
-    /// An upload that still moves is not an upstream that is late.
+    /// An upload that still moves, or waits for the app, is not an upstream that is late.
     fn deadline(&self, sent_at: Instant) -> Instant {
         let moved_at = self.upload.moved_at();
         moved_at.map_or(sent_at, |moved| moved.max(sent_at)) + self.response_time
@@ -226,12 +227,13 @@ impl Sending<'_> {
                 |status, headers| self.pass_on(status, headers),
             )
             .await
-            .map_err(|error| match error {
-                NoAnswer::Late => ProxyError::UpstreamTimeout(self.response_time),
-                NoAnswer::Broken(_) if self.upload.failure().is_some() => {
+            .map_err(|error| match (error, self.upload.failure()) {
+                (NoAnswer::Late, _) => ProxyError::UpstreamTimeout(self.response_time),
+                (NoAnswer::Broken(_), Some(UploadError::Idle)) => ProxyError::RequestIdle,
+                (NoAnswer::Broken(_), Some(_)) => {
                     ProxyError::RequestBody("the request body broke off")
                 }
-                NoAnswer::Broken(error) => ProxyError::Send(error),
+                (NoAnswer::Broken(error), None) => ProxyError::Send(error),
             })?;
         Ok(answer.map(|body| Peekable::from(EitherBody::Http1(body))))
     }

@@ -287,6 +287,7 @@ fn client_at(address: SocketAddr, place: &Place) -> Arc<Tokens> {
         port: address.port(),
         tls: None,
         version: HttpVersion::Http1,
+        socket: None,
         resolved: None,
         egress_proxy: None,
         allow_plaintext: false,

@@ -349,6 +349,7 @@ async fn a_second_connection_resumes_the_session_of_the_first() {
             port: 443,
             tls: Some(tls),
             version,
+            socket: None,
             resolved: Some(upstream.address()),
             egress_proxy,
             allow_plaintext: false,

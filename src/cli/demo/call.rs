@@ -104,6 +104,7 @@ impl Call {
             port: address.port(),
             tls: None,
             version: HttpVersion::Http1,
+            socket: None,
             resolved: Some(address),
             egress_proxy: None,
             allow_plaintext: true,

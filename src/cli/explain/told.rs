@@ -335,6 +335,9 @@ fn upstream(ask: &Ask, onward: &Onward, forwarded: &Forwarded) -> Vec<String> {
         HttpVersion::Http1 => lines.push("in HTTP/1.1, because of `http_version`".to_owned()),
         HttpVersion::Http2 => lines.push("in HTTP/2, because of `http_version`".to_owned()),
     }
+    if let Some(path) = &settings.socket {
+        lines.push(format!("through the Unix socket {}", path.display()));
+    }
     if let Some(address) = settings.resolved {
         lines.push(format!("at {address}, because of `resolve`"));
     }

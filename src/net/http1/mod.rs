@@ -13,12 +13,14 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::UPGRADE;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body::{Body, Frame};
-use tokio::io::{AsyncBufRead as _, AsyncReadExt as _};
+use tokio::io::{AsyncBufRead as _, AsyncRead, AsyncReadExt as _};
+use tokio::time::{Instant, sleep};
 
 use self::answer::Answers;
 pub use self::answer::BadAnswer;
@@ -174,18 +176,31 @@ where
         self.poll_read(&mut cx).is_pending()
     }
 
-    /// Writes the rest of the request in a task of its own. The connection is not used again.
-    pub(super) fn detach(&mut self) {
+    /// Writes the rest of the request in a task of its own, unless the other side takes nothing of it for `idle`. The
+    /// connection is not used again.
+    pub(super) fn detach(&mut self, idle: Duration) {
         self.keeps_open = false;
         let Some(mut outgoing) = self.outgoing.take() else {
             return;
         };
         let transport = Rc::clone(&self.transport);
         tokio::task::spawn_local(async move {
-            let write =
-                |cx: &mut Context<'_>| outgoing.poll(cx, &mut *transport.borrow_mut(), &mut false);
-            // Whether it was taken or not: nobody waits for this.
-            poll_fn(write).await.ok();
+            let mut timer = pin!(sleep(idle));
+            let write = |cx: &mut Context<'_>| {
+                let mut moved = false;
+                // Whether it was taken or not: nobody waits for this.
+                if outgoing
+                    .poll(cx, &mut *transport.borrow_mut(), &mut moved)
+                    .is_ready()
+                {
+                    return Poll::Ready(());
+                }
+                if moved {
+                    timer.as_mut().reset(Instant::now() + idle);
+                }
+                timer.as_mut().poll(cx)
+            };
+            poll_fn(write).await;
         });
     }
 
@@ -247,19 +262,8 @@ impl Buffers {
         transport: &mut Transport,
     ) -> Poll<io::Result<Bytes>> {
         match transport {
-            Transport::Tcp(tcp) => {
-                let mut room = self.room.borrow_mut();
-                if room.capacity() < LARGE_BYTES {
-                    room.reserve(ROOM_BYTES);
-                }
-                let read = ready!(pin!(tcp.read_buf(&mut *room)).poll(cx))?;
-                if read >= LARGE_BYTES {
-                    return Poll::Ready(Ok(room.split().freeze()));
-                }
-                let bytes = Bytes::copy_from_slice(&room);
-                room.clear();
-                Poll::Ready(Ok(bytes))
-            }
+            Transport::Tcp(tcp) => self.poll_read_plain(cx, tcp),
+            Transport::Unix(unix) => self.poll_read_plain(cx, unix),
             Transport::Tls(tls) => {
                 let mut tls = Pin::new(tls.as_mut());
                 let received = ready!(tls.as_mut().poll_fill_buf(cx))?;
@@ -268,6 +272,24 @@ impl Buffers {
                 Poll::Ready(Ok(bytes))
             }
         }
+    }
+
+    fn poll_read_plain(
+        &self,
+        cx: &mut Context<'_>,
+        socket: &mut (impl AsyncRead + Unpin),
+    ) -> Poll<io::Result<Bytes>> {
+        let mut room = self.room.borrow_mut();
+        if room.capacity() < LARGE_BYTES {
+            room.reserve(ROOM_BYTES);
+        }
+        let read = ready!(pin!(socket.read_buf(&mut *room)).poll(cx))?;
+        if read >= LARGE_BYTES {
+            return Poll::Ready(Ok(room.split().freeze()));
+        }
+        let bytes = Bytes::copy_from_slice(&room);
+        room.clear();
+        Poll::Ready(Ok(bytes))
     }
 
     fn keep(&self, mut front: Vec<u8>) {

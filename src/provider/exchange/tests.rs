@@ -17,6 +17,7 @@ async fn start() -> (IdentityProvider, Target) {
         port: address.port(),
         tls: None,
         version: HttpVersion::Http1,
+        socket: None,
         resolved: None,
         egress_proxy: None,
         allow_plaintext: false,
