@@ -34,7 +34,8 @@
 //!    looks at its beginning. A refusal goes to [`token::Tokens::reject`], and if that brings a
 //!    newer token and the body was kept, the request goes out once more.
 //! 8. **answer**: [`proxy::answer`] passes it on, streaming. What pillion has to say itself is in one table,
-//!    [`proxy::problem`]; to a call of gRPC it is said in its own way, [`proxy::grpc`].
+//!    [`proxy::problem`]; to a call of gRPC it is said in its own way, [`proxy::grpc`]. Where the answer ends HTTP, because
+//!    the app has asked for another protocol ([`proxy::upgrade`]), bytes go both ways from then on: [`net::relay`].
 //!
 //! `pillion explain` takes the same steps up to the token: [`proxy::explain`].
 //!

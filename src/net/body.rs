@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use super::connect::Transport;
 use super::pool::{Broken, UpstreamBody};
 use super::stream::StreamBody;
 
@@ -42,6 +43,15 @@ where
         match self {
             Self::Http1(body) => body.detach(idle),
             Self::Http2(body) => body.detach(idle),
+        }
+    }
+
+    /// The connection itself, and what has been received behind the head, if the answer has switched protocols.
+    #[must_use]
+    pub fn into_tunnel(self) -> Option<(Transport, Bytes)> {
+        match self {
+            Self::Http1(body) => body.into_tunnel(),
+            Self::Http2(_) => None,
         }
     }
 }

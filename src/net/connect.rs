@@ -47,6 +47,19 @@ pub enum HttpVersion {
     Http2,
 }
 
+impl HttpVersion {
+    /// What is offered over TLS (RFC 7301 §6).
+    #[must_use]
+    pub fn offered(self) -> Vec<Vec<u8>> {
+        let protocols: &[&[u8]] = match self {
+            Self::Auto => &[b"h2", b"http/1.1"],
+            Self::Http1 => &[b"http/1.1"],
+            Self::Http2 => &[b"h2"],
+        };
+        protocols.iter().map(|name| name.to_vec()).collect()
+    }
+}
+
 /// What an [`Endpoint`] is made of.
 #[derive(Clone, Debug)]
 pub struct EndpointSettings {
@@ -135,13 +148,26 @@ impl Endpoint {
     ///
     /// When the endpoint cannot be reached, is not who it should be, or takes too long.
     pub async fn connect(&self) -> Result<Transport, ConnectError> {
+        self.connect_in(self.version()).await
+    }
+
+    /// The same for a request that only HTTP/1.1 can carry, whatever else is spoken with the endpoint.
+    ///
+    /// # Errors
+    ///
+    /// When the endpoint cannot be reached, is not who it should be, or takes too long.
+    pub async fn connect_in_http1(&self) -> Result<Transport, ConnectError> {
+        self.connect_in(HttpVersion::Http1).await
+    }
+
+    async fn connect_in(&self, version: HttpVersion) -> Result<Transport, ConnectError> {
         let limit = self.settings.connect_timeout;
-        tokio::time::timeout(limit, self.open())
+        tokio::time::timeout(limit, self.open(version))
             .await
             .unwrap_or(Err(ConnectError::Timeout(limit)))
     }
 
-    async fn open(&self) -> Result<Transport, ConnectError> {
+    async fn open(&self, version: HttpVersion) -> Result<Transport, ConnectError> {
         if let Some(path) = &self.settings.socket {
             return open_socket(path).await;
         }
@@ -159,6 +185,7 @@ impl Endpoint {
             return Ok(Transport::Tcp(tcp));
         };
         let tls = TlsConnector::from(Arc::clone(config))
+            .with_alpn(version.offered())
             .connect(name.clone(), tcp)
             .await
             .map_err(|error| TlsFault::new(&self.settings.host, error))?;
@@ -259,6 +286,15 @@ pub enum Transport {
 }
 
 impl Transport {
+    /// The TCP connection that it is, or that is under it, unless it does not leave this machine at all.
+    pub(super) fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(tcp) => Some(tcp),
+            Self::Tls(tls) => Some(tls.get_ref().0),
+            Self::Unix(_) => None,
+        }
+    }
+
     /// Whether both sides have agreed on HTTP/2.
     #[must_use]
     pub fn agreed_on_http2(&self) -> bool {

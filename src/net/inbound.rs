@@ -6,7 +6,7 @@
 //! * words for a head that hyper refuses: it says a bare status;
 //! * an end to a caller who reads no more, and a hearing for one who still sends when it is refused.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::future::Future as _;
 use std::io;
 use std::net::SocketAddr;
@@ -29,6 +29,12 @@ pub struct Scratch(Rc<RefCell<Box<[u8]>>>);
 impl Default for Scratch {
     fn default() -> Self {
         Self(Rc::new(RefCell::new(vec![0; SCRATCH_BYTES].into())))
+    }
+}
+
+impl Scratch {
+    pub(super) fn room(&self) -> RefMut<'_, Box<[u8]>> {
+        self.0.borrow_mut()
     }
 }
 
@@ -244,6 +250,16 @@ impl Shared {
 pub struct InboundStream {
     inbound: Inbound,
     scratch: Scratch,
+}
+
+impl InboundStream {
+    /// The connection itself, once nobody else has a hand on it: hyper has read all that was received, and written all that
+    /// it was given.
+    #[must_use]
+    pub fn into_socket(self) -> Option<Socket> {
+        let shared = Rc::into_inner(self.inbound.0)?;
+        Some(shared.socket.into_inner())
+    }
 }
 
 impl Shared {

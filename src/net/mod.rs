@@ -9,6 +9,7 @@ pub mod inbound;
 pub mod listen;
 pub mod multiplex;
 pub mod pool;
+pub mod relay;
 mod resolver;
 pub mod socket;
 pub mod stream;

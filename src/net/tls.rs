@@ -100,12 +100,7 @@ impl TlsClients {
                 .with_client_auth_cert(certificates(chain)?, private_key(key)?)
                 .map_err(TlsError::Configuration)?,
         };
-        let offered: &[&[u8]] = match version {
-            HttpVersion::Auto => &[b"h2", b"http/1.1"],
-            HttpVersion::Http1 => &[b"http/1.1"],
-            HttpVersion::Http2 => &[b"h2"],
-        };
-        config.alpn_protocols = offered.iter().map(|name| name.to_vec()).collect();
+        config.alpn_protocols = version.offered();
         Ok(Arc::new(config))
     }
 }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONNECTION, CONTENT_LENGTH, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt as _, Limited};
@@ -15,6 +15,7 @@ use tokio::time::{Sleep, sleep, timeout};
 use super::attach::strip_connection_fields;
 use super::peek::Peekable;
 use super::replay::RequestBody;
+use super::upgrade::Upgraded;
 use crate::net::body::{BodyError, EitherBody};
 
 /// An upstream's answer, before it is made the app's.
@@ -32,6 +33,8 @@ enum Content {
     /// None, but so long it would be: a 304. hyper writes the length of a body only, and then no body.
     Absent(u64),
     Upstream(Box<Watched>),
+    /// None, and none ever: what follows is not HTTP.
+    Upgraded(Option<Box<Upgraded>>),
 }
 
 /// An upstream's body that may not stand still.
@@ -97,13 +100,29 @@ pub(super) fn forward(
             on_trailers,
         })),
     };
-    Response::from_parts(
-        head,
-        AnswerBody {
-            content,
-            done: None,
-        },
-    )
+    Response::from_parts(head, AnswerBody::of(content))
+}
+
+/// The answer to a request for another protocol that the upstream has switched to (RFC 9110 §15.2.2).
+pub(super) fn switch(answer: UpstreamAnswer, idle: Duration) -> Response<AnswerBody> {
+    let (mut head, body) = answer.into_parts();
+    let protocol = head.headers.remove(UPGRADE);
+    strip_connection_fields(&mut head.headers);
+    head.headers.remove(CONTENT_LENGTH);
+    if let Some(protocol) = protocol {
+        head.headers.insert(UPGRADE, protocol);
+        let upgrade = HeaderValue::from_static("upgrade");
+        head.headers.insert(CONNECTION, upgrade);
+    }
+    let upgraded = body.into_rest().into_tunnel();
+    let upgraded = upgraded.map(|(upstream, early)| {
+        Box::new(Upgraded {
+            upstream,
+            early,
+            idle,
+        })
+    });
+    Response::from_parts(head, AnswerBody::of(Content::Upgraded(upgraded)))
 }
 
 /// An interim answer (1xx) as bytes for the app, without what belongs to the upstream's connection.
@@ -143,9 +162,21 @@ impl AnswerBody {
     #[must_use]
     pub fn full(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
+        Self::of(Content::Full((!bytes.is_empty()).then_some(bytes)))
+    }
+
+    const fn of(content: Content) -> Self {
         Self {
-            content: Content::Full((!bytes.is_empty()).then_some(bytes)),
+            content,
             done: None,
+        }
+    }
+
+    /// What is to be passed on both ways behind this answer's head, if it is the end of HTTP on its connection.
+    pub(super) const fn take_upgraded(&mut self) -> Option<Box<Upgraded>> {
+        match &mut self.content {
+            Content::Upgraded(upgraded) => upgraded.take(),
+            Content::Full(_) | Content::Absent(_) | Content::Upstream(_) => None,
         }
     }
 
@@ -173,7 +204,7 @@ impl Body for AnswerBody {
     ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
         match &mut self.get_mut().content {
             Content::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Content::Absent(_) => Poll::Ready(None),
+            Content::Absent(_) | Content::Upgraded(_) => Poll::Ready(None),
             Content::Upstream(watched) => watched.poll_frame(cx),
         }
     }
@@ -183,6 +214,7 @@ impl Body for AnswerBody {
             Content::Full(bytes) => bytes.is_none(),
             Content::Absent(_) => false,
             Content::Upstream(watched) => watched.body.is_end_stream(),
+            Content::Upgraded(_) => true,
         }
     }
 
@@ -192,6 +224,7 @@ impl Body for AnswerBody {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64)
             }
             Content::Absent(length) => SizeHint::with_exact(*length),
+            Content::Upgraded(_) => SizeHint::with_exact(0),
             Content::Upstream(watched) => watched.body.size_hint(),
         }
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, PROXY_AUTHORIZATION, TE,
-    TRAILER,
+    TRAILER, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value as Json;
@@ -143,7 +143,7 @@ impl Writing<'_> {
 }
 
 impl Attach {
-    /// Removes what must not be forwarded.
+    /// Removes what must not be forwarded. `upgrade` is the protocol that the upstream is asked for, if it is.
     ///
     /// # Errors
     ///
@@ -152,6 +152,7 @@ impl Attach {
         &self,
         mut headers: HeaderMap,
         inputs: &[InputRule],
+        upgrade: Option<&HeaderValue>,
     ) -> Result<Stripped, ProxyError> {
         let wants_trailers = headers.keys().any(|name| *name == TE) && accepts_trailers(&headers);
         strip_connection_fields(&mut headers);
@@ -193,8 +194,11 @@ impl Attach {
             headers.insert(name.clone(), value);
             names.push(name);
         }
-        if wants_trailers {
-            // Ours to say, because the connection is ours (RFC 9110 §10.1.4).
+        // Ours to say, because the connection is ours (RFC 9110 §10.1.4, §7.8).
+        if let Some(upgrade) = upgrade {
+            headers.insert(UPGRADE, upgrade.clone());
+            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        } else if wants_trailers {
             headers.insert(TE, HeaderValue::from_static("trailers"));
             headers.insert(CONNECTION, HeaderValue::from_static("te"));
         }
@@ -529,7 +533,7 @@ mod tests {
                 (name, HeaderValue::from_str(value).unwrap())
             })
             .collect();
-        let mut stripped = attach.strip(headers, &[])?;
+        let mut stripped = attach.strip(headers, &[], None)?;
         let host = HeaderValue::from_static("api.example");
         let carried = Carried {
             own: Arc::new(token()),

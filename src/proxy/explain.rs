@@ -109,6 +109,7 @@ async fn follow(
     let Parts {
         method,
         uri,
+        version,
         headers,
         ..
     } = head;
@@ -143,7 +144,9 @@ async fn follow(
     let inputs = Inputs::read(&route, &parts)?;
     let query = inputs::forwarded_query(&route, target.query);
     let outbound_target = onward.upstream.target(rest, query.as_deref());
-    let mut stripped = onward.attach.strip(headers, &route.inputs)?;
+    let has_content = !body.is_end_stream();
+    let upgrade = onward.upgrades.asked_for(version, &headers, has_content);
+    let mut stripped = onward.attach.strip(headers, &route.inputs, upgrade)?;
     check_inputs(&route, onward, &inputs)?;
     let head = onward
         .attach

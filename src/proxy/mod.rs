@@ -16,6 +16,7 @@ pub mod request_id;
 pub mod route;
 pub mod serve;
 pub mod target;
+pub mod upgrade;
 pub mod upstream;
 pub mod verdict;
 
@@ -28,8 +29,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use http::header::CONNECTION;
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, Version};
-use hyper::body::Incoming;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use hyper::body::{Body as _, Incoming};
 
 use self::answer::{AnswerBody, OnTrailers, UpstreamAnswer};
 use self::attach::{Carried, Stripped, Writing};
@@ -160,7 +161,7 @@ impl Proxy {
         if version == Version::HTTP_2 {
             // Its connections end otherwise.
             response.headers_mut().remove(CONNECTION);
-        } else if self.is_draining() {
+        } else if self.is_draining() && status != StatusCode::SWITCHING_PROTOCOLS {
             response
                 .headers_mut()
                 .insert(CONNECTION, HeaderValue::from_static("close"));
@@ -219,7 +220,10 @@ impl Proxy {
         let inputs = Inputs::read(&route, &parts)?;
         let query = inputs::forwarded_query(&route, target.query);
         let outbound_target = onward.upstream.target(rest, query.as_deref());
-        let mut stripped = onward.attach.strip(headers, &route.inputs)?;
+        let has_content = !body.is_end_stream();
+        let upgrade = onward.upgrades.asked_for(version, &headers, has_content);
+        let wants_upgrade = upgrade.is_some();
+        let mut stripped = onward.attach.strip(headers, &route.inputs, upgrade)?;
         record.conflict = stripped.conflict;
 
         let subject = inputs.subject(&route.subject);
@@ -243,6 +247,7 @@ impl Proxy {
             method: &method,
             target: outbound_target,
             upload: &upload,
+            wants_upgrade,
             response_time: onward.timeouts.response,
         };
         let mut exchange = Exchange {
@@ -283,6 +288,9 @@ impl Proxy {
         worker.pool().reuse(stripped.into_headers());
         if version != Version::HTTP_2 {
             inbound.allow_idle(onward.timeouts.idle);
+        }
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(answer::switch(answer, onward.timeouts.idle));
         }
         let asked = (&method, version);
         Ok(answer::forward(
@@ -485,10 +493,9 @@ fn judge_trailers(route: &Arc<Route>, subject: Subject, carried: Carried) -> OnT
 /// Watches one request from its head to the end of its answer, or to its caller's hanging up.
 struct Observed {
     began: Moment,
-    worker: usize,
     status: u16,
     inbound: Inbound,
-    metrics: Metrics,
+    in_flight: InFlight,
     unmatched: Arc<RouteMetrics>,
     record: Record,
 }
@@ -500,7 +507,6 @@ impl Observed {
         inbound: &Inbound,
         request: &mut Request<B>,
     ) -> Self {
-        proxy.metrics.in_flight(worker.number(), 1);
         // First, because the trace that begins here is what the request is known by.
         let headers = request.headers_mut();
         let span = proxy.metrics.spans();
@@ -513,10 +519,9 @@ impl Observed {
         };
         Self {
             began: Moment::now(),
-            worker: worker.number(),
             status: CALLER_GONE,
             inbound: inbound.clone(),
-            metrics: proxy.metrics.clone(),
+            in_flight: InFlight::begin(proxy, worker),
             unmatched: Arc::clone(&proxy.unmatched),
             record,
         }
@@ -526,14 +531,18 @@ impl Observed {
 impl Drop for Observed {
     fn drop(&mut self) {
         self.inbound.end_request();
-        self.metrics.in_flight(self.worker, -1);
         let record = &self.record;
         let metrics = record
             .route
             .as_ref()
             .map_or(&self.unmatched, |route| &route.metrics);
         let took = self.began.elapsed();
-        metrics.answered(self.worker, self.status, took, record.upstream_took);
+        metrics.answered(
+            self.in_flight.worker,
+            self.status,
+            took,
+            record.upstream_took,
+        );
         if let Some(action) = record.unauthorized {
             metrics.unauthorized(action);
         }
@@ -554,9 +563,32 @@ impl Drop for Observed {
             );
         }
         record.tell(self.status, took);
-        if let (Some(begun), Some(spans)) = (record.span, self.metrics.spans()) {
+        if let (Some(begun), Some(spans)) = (record.span, self.in_flight.metrics.spans()) {
             record.trace(begun, self.status, took, spans);
         }
+    }
+}
+
+/// A request that is being served, or a connection that goes on behind its answer: one more until it is dropped.
+#[derive(Debug)]
+struct InFlight {
+    worker: usize,
+    metrics: Metrics,
+}
+
+impl InFlight {
+    fn begin(proxy: &Proxy, worker: &Worker) -> Self {
+        proxy.metrics.in_flight(worker.number(), 1);
+        Self {
+            worker: worker.number(),
+            metrics: proxy.metrics.clone(),
+        }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.metrics.in_flight(self.worker, -1);
     }
 }
 

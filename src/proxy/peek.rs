@@ -105,6 +105,11 @@ where
     pub const fn rest_mut(&mut self) -> &mut B {
         &mut self.rest
     }
+
+    /// The same, for good. What has been looked at is lost.
+    pub fn into_rest(self) -> B {
+        self.rest
+    }
 }
 
 impl<B> Body for Peekable<B>

@@ -11,6 +11,7 @@ use super::attach::Attach;
 use super::inputs::InputRule;
 use super::problem::ProxyError;
 use super::target::{self, Target};
+use super::upgrade::Upgrades;
 use super::upstream::Upstream;
 use super::verdict::{MissedScopes, MissingScopes, Rules};
 use crate::metrics::RouteMetrics;
@@ -61,6 +62,8 @@ pub struct Onward {
     pub replay_limit: Option<usize>,
     /// How long the upstream may take.
     pub timeouts: Timeouts,
+    /// What may follow HTTP on a connection.
+    pub upgrades: Upgrades,
 }
 
 /// A provider besides the route's own.
@@ -95,7 +98,7 @@ impl Route {
 pub struct Timeouts {
     /// From the last byte of the request to the head of the answer.
     pub response: Duration,
-    /// Between two pieces of the answer's body.
+    /// Between two pieces of the answer's body, and of what is left of an upgraded connection when one side has ended.
     pub idle: Duration,
 }
 

@@ -7,14 +7,16 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use hyper::rt::Executor;
-use hyper::server::conn::{http1, http2};
+use bytes::Bytes;
+use hyper::rt::{Executor, Write as _};
+use hyper::server::conn::http1::{self, Parts};
+use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -23,10 +25,12 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::replay::RequestBody;
-use super::{Limits, Proxy, problem};
+use super::upgrade::Upgraded;
+use super::{InFlight, Limits, Proxy, problem};
 use crate::net::inbound::{Bounds, Inbound, Protocol, Scratch};
 use crate::net::multiplex::Multiplex;
 use crate::net::pool::Pool;
+use crate::net::relay::Relay;
 use crate::net::socket::{Accepted, Socket};
 use crate::net::tls::ServerTls;
 use crate::net::workers::Dealt;
@@ -166,27 +170,72 @@ async fn serve_http1(
     stopping: Rc<Stopping>,
 ) {
     let stream = inbound.stream(&worker.scratch);
-    let service = service_fn(move |request| {
-        let (proxy, worker, inbound) = (Arc::clone(&proxy), Rc::clone(&worker), inbound.clone());
-        async move { Ok::<_, Infallible>(proxy.handle(&worker, &inbound, request).await) }
+    let upgraded = Cell::new(None);
+    let service = service_fn(|request| async {
+        let mut response = proxy.handle(&worker, &inbound, request).await;
+        if let Some(to) = response.body_mut().take_upgraded() {
+            upgraded.set(Some((to, InFlight::begin(&proxy, &worker))));
+        }
+        Ok::<_, Infallible>(response)
     });
-    let connection = http1::Builder::new()
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         // The stream keeps the time itself, without a timer for every request.
         .header_read_timeout(None)
         .max_buf_size(limits.head_bytes.max(LEAST_BUFFER_BYTES))
         .max_header_size(limits.head_bytes)
         .serve_connection(stream, service);
-    let mut connection = pin!(connection);
     let mut sleeper = stopping.sleeper();
     let ended = poll_fn(|cx| {
+        let mut connection = Pin::new(&mut connection);
         if sleeper.is_woken(cx) {
             connection.as_mut().graceful_shutdown();
         }
-        connection.as_mut().poll(cx)
+        connection.poll(cx)
     });
     if let Err(error) = ended.await {
         tracing::debug!(%error, "connection broke off");
+        return;
+    }
+    let Parts {
+        mut io, read_buf, ..
+    } = connection.into_parts();
+    let Some((upgraded, _in_flight)) = upgraded.take() else {
+        // If an upgrade was asked for, hyper leaves this to us; if not, it is done already, and does no harm again. Whoever
+        // is gone need not be told.
+        poll_fn(|cx| Pin::new(&mut io).poll_shutdown(cx)).await.ok();
+        return;
+    };
+    drop(inbound);
+    if let Some(app) = io.into_socket() {
+        // In a box, so that the task of the usual connection is no larger for it.
+        Box::pin(relay((app, read_buf), *upgraded, &worker, &stopping)).await;
+    }
+}
+
+/// Passes on what an app and an upstream have to say to each other, until it is time to stop.
+async fn relay(app: (Socket, Bytes), upgraded: Upgraded, worker: &Worker, stopping: &Stopping) {
+    let Upgraded {
+        upstream,
+        early,
+        idle,
+    } = upgraded;
+    let mut relay = Relay::new(app, (upstream, early), idle);
+    let mut sleeper = stopping.sleeper();
+    let ended = poll_fn(|cx| {
+        if sleeper.is_woken(cx) {
+            return Poll::Ready(Err(io::Error::other("it was time to stop")));
+        }
+        relay.poll(&worker.scratch, cx)
+    });
+    let ended = ended.await;
+    let (sent, received) = relay.passed();
+    match ended {
+        Ok(()) => tracing::debug!(sent, received, "upgraded connection ended"),
+        Err(error) => {
+            tracing::debug!(%error, sent, received, "upgraded connection broke off");
+            relay.reset();
+        }
     }
 }
 

@@ -86,6 +86,8 @@ pub struct Sending<'a> {
     pub target: String,
     /// The request's body.
     pub upload: &'a Upload,
+    /// It asks for an upgrade, which HTTP/2 does not have.
+    pub wants_upgrade: bool,
     /// Time from the end of the request to the head of the answer.
     pub response_time: Duration,
 }
@@ -101,6 +103,11 @@ impl Sending<'_> {
     /// When there is no answer.
     pub async fn send(&self, mut writing: Writing<'_>) -> Result<UpstreamAnswer, ProxyError> {
         let endpoint = &self.upstream.endpoint;
+        if self.wants_upgrade && endpoint.version() != HttpVersion::Http1 {
+            let transport = endpoint.connect_in_http1().await?;
+            let connection = self.pool.adopt(endpoint, transport);
+            return self.send_on(connection, writing.write()?).await;
+        }
         if self.multiplex.knows(endpoint) {
             return Box::pin(self.send_http2(writing)).await;
         }

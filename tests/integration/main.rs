@@ -56,4 +56,5 @@ mod trace;
 mod unauthorized;
 mod unauthorized_rules;
 mod unix;
+mod upgrade;
 mod upstream;

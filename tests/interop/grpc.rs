@@ -1,25 +1,16 @@
 //! gRPC's own library, in Python, on both sides: the app calls pillion as it would call its server.
 
-use std::path::Path;
 use std::process::Command;
 
 use pillion::fake::Authority;
 use serde_json::{Value, json};
 
 use crate::node::Server;
+use crate::python;
 use crate::stage::{Directory, Stage};
 
 fn script() -> Command {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop");
-    let python = folder.join("venv/bin/python");
-    assert!(
-        python.exists(),
-        "its packages are missing: python3 -m venv tests/interop/venv && \
-         tests/interop/venv/bin/pip install -r tests/interop/requirements.txt"
-    );
-    let mut command = Command::new(python);
-    command.arg(folder.join("grpc_calls.py"));
-    command
+    python::script("grpc_calls.py")
 }
 
 async fn serve() -> Server {

@@ -1,4 +1,4 @@
-//! pillion with servers and clients that nobody here wrote. Those that Node.js runs are fetched by
+//! pillion with servers, clients and judges that nobody here wrote. Those that Node.js runs are fetched by
 //! `npm ci --prefix tests/interop`, those in Python by `python3 -m venv tests/interop/venv` and
 //! `tests/interop/venv/bin/pip install -r tests/interop/requirements.txt`; `cargo test --test interop` runs this.
 
@@ -12,8 +12,11 @@
 mod certificates;
 mod graphql_yoga;
 mod grpc;
+mod httplint;
+mod kosoku;
 mod node;
 mod oidc_provider;
+mod python;
 #[expect(dead_code, unused_imports, reason = "other tests use more of it")]
 #[path = "../integration/stage/mod.rs"]
 mod stage;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName};
 
 use super::ask::Ask;
@@ -82,7 +82,8 @@ impl Told<'_> {
         );
         sheet.section("kept", kept(sent, onward, forwarded));
         sheet.section("upstream", upstream(self.ask, onward, forwarded));
-        sheet.section("limits", limits(route, onward, self.plan.limits.body_idle));
+        let body_idle = self.plan.limits.body_idle;
+        sheet.section("limits", limits(route, onward, forwarded, body_idle));
         sheet.section("refusal", self.refusal(route, onward, forwarded));
     }
 
@@ -349,16 +350,28 @@ fn upstream(ask: &Ask, onward: &Onward, forwarded: &Forwarded) -> Vec<String> {
     lines
 }
 
-fn limits(route: &Route, onward: &Onward, body_idle: Duration) -> Vec<String> {
+fn limits(
+    route: &Route,
+    onward: &Onward,
+    forwarded: &Forwarded,
+    body_idle: Duration,
+) -> Vec<String> {
     let connect = onward.upstream.endpoint.settings().connect_timeout;
     let timeouts = &onward.timeouts;
-    vec![
+    let mut lines = vec![
         format!("{}, a connection within {connect:?}", token_limit(route)),
         format!(
             "an answer within {:?}; it may stand still for {:?}, the request's body for {body_idle:?}",
             timeouts.response, timeouts.idle
         ),
-    ]
+    ];
+    if forwarded.head.contains_key(UPGRADE) {
+        lines.push(format!(
+            "behind a 101 none; what is left when one side has ended may stand still for {:?}",
+            timeouts.idle
+        ));
+    }
+    lines
 }
 
 fn token_limit(route: &Route) -> String {

@@ -12,11 +12,13 @@ use crate::config::file::{
     ConditionFile, OnConflict as OnConflictFile, PathSegment, Replay, RouteFile,
 };
 use crate::config::span::Spanned;
+use crate::net::connect::HttpVersion;
 use crate::provider::pointer::Pointer;
 use crate::provider::template::{Reference, Template};
 use crate::proxy::attach::{Attach, FieldValue, OnConflict, SetField, Value};
 use crate::proxy::inputs::{InputRule, RequestPart};
 use crate::proxy::route::{Destination, Matcher, Onward, OtherProvider, Route, Segment, Timeouts};
+use crate::proxy::upgrade::Upgrades;
 use crate::proxy::upstream::Upstream;
 use crate::proxy::verdict::{Condition, MissedScopes, Renew, Rule, Rules};
 use crate::token::Tokens;
@@ -99,6 +101,7 @@ impl Compiler<'_> {
                 response: timeouts.response,
                 idle: timeouts.idle,
             },
+            upgrades: upgrades(file),
         })
     }
 
@@ -119,6 +122,16 @@ fn subject(tokens: &Tokens, inputs: &[String]) -> Vec<usize> {
     needed
         .filter_map(|name| inputs.iter().position(|input| input == name))
         .collect()
+}
+
+fn upgrades(file: &RouteFile) -> Upgrades {
+    if file.http_version == HttpVersion::Http2 {
+        return Upgrades::default();
+    }
+    let protocols = file.upgrades.iter();
+    // What is no header's value has been refused.
+    let values = protocols.filter_map(|protocol| HeaderValue::from_str(protocol).ok());
+    Upgrades(values.collect())
 }
 
 fn rules(file: &RouteFile) -> Rules {

@@ -16,7 +16,7 @@ pub(super) fn hand_out(table: &mut Table<'_>, report: &mut Report) -> Option<Spa
 }
 
 /// Keys of a route that sends its requests somewhere.
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "upstream",
     "headers",
     "on_conflict",
@@ -24,6 +24,7 @@ const KEYS: [&str; 11] = [
     "replay",
     "replay_limit",
     "timeouts",
+    "upgrades",
     "allow_plaintext",
     "unauthorized",
     "egress_proxy",

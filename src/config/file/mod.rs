@@ -29,6 +29,7 @@ mod tls;
 mod toml_text;
 mod unauthorized;
 pub mod unit;
+mod upgrade;
 mod url;
 mod value;
 

@@ -18,6 +18,7 @@ use super::template::{Verdict, template};
 use super::tls::{TlsFile, tls};
 use super::unauthorized::{RuleFile, unauthorized};
 use super::unit::{size, some_time};
+use super::upgrade::upgrade;
 use super::url::upstream;
 use super::value::{boolean, choice, is_not_empty, list, one_or_list};
 use crate::config::report::{Diagnostic, Report};
@@ -60,6 +61,8 @@ pub struct RouteFile {
     pub replay: Replay,
     /// How long the upstream may take.
     pub timeouts: TimeoutsFile,
+    /// Protocols that may follow HTTP on a connection, in lower case.
+    pub upgrades: Vec<Spanned<String>>,
     /// The token may go over `http://` to another machine.
     pub allow_plaintext: bool,
     /// How to connect to the upstream.
@@ -101,7 +104,7 @@ pub struct TimeoutsFile {
     pub connect: Duration,
     /// Until there is the head of an answer.
     pub response: Duration,
-    /// While a body stands still.
+    /// While a body stands still, or an upgraded connection of which one side has ended.
     pub idle: Duration,
 }
 
@@ -115,6 +118,8 @@ impl Default for TimeoutsFile {
     }
 }
 
+/// The protocol that nobody has to allow.
+const WEBSOCKET: &str = "websocket";
 const REPLAY_LIMIT_BYTES: usize = 64 << 10;
 
 /// Reads a route. None if there is not enough of it to be held against the rest of the file.
@@ -184,6 +189,10 @@ pub(super) fn route(value: &Value<'_>, report: &mut Report) -> Option<RouteFile>
         choice(value, &choices, report)
     });
     let timeouts = table.read("timeouts", report, timeouts);
+    let upgrades = table.read("upgrades", report, |value, report| {
+        let all = list(value, "a list of protocols", report, upgrade)?;
+        Some(unique(all, "a protocol", report))
+    });
     let allow_plaintext = table.read("allow_plaintext", report, boolean);
     let tls = table.read("tls", report, tls);
     let egress_proxy = table.read("egress_proxy", report, egress_proxy);
@@ -195,6 +204,18 @@ pub(super) fn route(value: &Value<'_>, report: &mut Report) -> Option<RouteFile>
         ];
         choice(value, &choices, report)
     });
+    if let (Some(upgrades), Some(version)) = (&upgrades, &http_version)
+        && (!upgrades.is_empty() && version.value == HttpVersion::Http2)
+    {
+        report.push(
+            Diagnostic::error("HTTP/2 has no upgrades", upgrades.span.clone())
+                .also(
+                    version.span.clone(),
+                    "nothing else is spoken with this upstream",
+                )
+                .hint("leave it out"),
+        );
+    }
     let scope = table.read("scope", report, scope);
     let unauthorized = table.read("unauthorized", report, unauthorized);
     table.finish(report);
@@ -221,6 +242,10 @@ pub(super) fn route(value: &Value<'_>, report: &mut Report) -> Option<RouteFile>
         replay_limit_bytes: value_or(replay_limit, REPLAY_LIMIT_BYTES),
         replay: value_or(replay, Replay::Unauthorized),
         timeouts: value_or(timeouts, TimeoutsFile::default()),
+        upgrades: match upgrades {
+            Some(upgrades) => upgrades.value,
+            None => vec![Spanned::new(WEBSOCKET.to_owned(), span.clone())],
+        },
         allow_plaintext: value_or(allow_plaintext, false),
         tls: tls.map(|tls| tls.value),
         egress_proxy: egress_proxy.map(|it| it.value),

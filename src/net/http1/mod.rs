@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::UPGRADE;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body::{Body, Frame};
 use tokio::io::{AsyncBufRead as _, AsyncRead, AsyncReadExt as _};
 use tokio::time::{Instant, sleep};
@@ -46,7 +46,8 @@ pub(super) struct Line<B> {
     outgoing: Option<Outgoing<B>>,
     answers: Answers,
     to_head: bool,
-    may_switch: bool,
+    /// The protocol that the request asks for in place of this one.
+    upgrade: Option<HeaderValue>,
     is_written: bool,
     has_switched: bool,
     /// Whether another request may follow, as far as it is known.
@@ -81,7 +82,7 @@ where
             outgoing: None,
             answers: Answers::new(),
             to_head: false,
-            may_switch: false,
+            upgrade: None,
             is_written: false,
             has_switched: false,
             keeps_open: true,
@@ -93,7 +94,10 @@ where
         let front = self.buffers.front.take();
         self.outgoing = Some(Outgoing::new(head, body, front));
         self.to_head = *head.method == Method::HEAD;
-        self.may_switch = head.headers.keys().any(|name| *name == UPGRADE);
+        let has_upgrade = head.headers.keys().any(|name| *name == UPGRADE);
+        self.upgrade = has_upgrade
+            .then(|| head.headers.get(UPGRADE).cloned())
+            .flatten();
         self.is_written = false;
     }
 
@@ -122,9 +126,7 @@ where
                 continue;
             };
             if head.status == StatusCode::SWITCHING_PROTOCOLS {
-                if !self.may_switch {
-                    return Poll::Ready(Err(UNASKED.into()));
-                }
+                self.check_switch(&head.headers)?;
                 self.has_switched = true;
                 self.keeps_open = false;
             } else if head.status.is_informational() {
@@ -224,6 +226,24 @@ where
         let transport = Rc::into_inner(self.transport)?.into_inner();
         let received = self.answers.surplus().clone();
         self.has_switched.then_some((transport, received))
+    }
+
+    /// Whether a 101 is to what the request asked for (RFC 9110 §15.2.2), and the request has been sent to its end.
+    fn check_switch(&self, headers: &HeaderMap) -> Result<(), BadAnswer> {
+        let Some(asked) = &self.upgrade else {
+            return Err(UNASKED);
+        };
+        let mut protocols = headers.get_all(UPGRADE).iter();
+        let is_asked = protocols
+            .next()
+            .is_some_and(|given| given.as_bytes().eq_ignore_ascii_case(asked.as_bytes()));
+        if !is_asked || protocols.next().is_some() {
+            return Err(NOT_WHAT_WAS_ASKED);
+        }
+        if self.outgoing.is_some() {
+            return Err(TOO_EARLY);
+        }
+        Ok(())
     }
 
     /// Writes what can be written of the request.
@@ -330,6 +350,9 @@ impl Buffers {
 }
 
 const UNASKED: BadAnswer = BadAnswer("it switches protocols, and nobody has asked for that");
+const NOT_WHAT_WAS_ASKED: BadAnswer =
+    BadAnswer("it switches to another protocol than was asked for");
+const TOO_EARLY: BadAnswer = BadAnswer("it switches protocols before it has the whole request");
 /// What answers that come in one piece share: an app that is slow to take one holds no more than this.
 const HEAD_ROOM_BYTES: usize = 16 * 1024;
 /// What there is left of it at the least for the next.

@@ -178,7 +178,7 @@ proptest! {
         let mut frames: Vec<_> = pieces.iter().map(|piece| Frame::data(Bytes::from(piece.clone()))).collect();
         if trailer {
             let mut trailers = HeaderMap::new();
-            trailers.insert("x-sum", http::HeaderValue::from_static("1"));
+            trailers.insert("x-sum", HeaderValue::from_static("1"));
             frames.push(Frame::trailers(trailers));
         }
         let written = written(frames, accepts);
@@ -221,7 +221,7 @@ where
     B: Body<Data = Bytes> + Unpin,
 {
     let mut headers = HeaderMap::new();
-    headers.insert("host", http::HeaderValue::from_static("a"));
+    headers.insert("host", HeaderValue::from_static("a"));
     let mut outgoing = Outgoing::new(&head(method, &headers), body, Vec::new());
     let mut transport = Narrow {
         accepts,
@@ -333,7 +333,7 @@ async fn a_connection_that_switches_protocols_is_handed_over_with_what_came_behi
     use tokio::io::AsyncWriteExt as _;
     let (mut line, mut far) = line().await;
     let mut headers = HeaderMap::new();
-    headers.insert(UPGRADE, http::HeaderValue::from_static("x"));
+    headers.insert(UPGRADE, HeaderValue::from_static("x"));
     line.begin(&head(&Method::GET, &headers), http_body_util::Empty::new());
     far.write_all(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\nearly")
         .await

@@ -32,7 +32,7 @@ pub(crate) use self::h2_server::{H2Server, content};
 pub(crate) use self::hostile::{Hostile, Wrong};
 pub(crate) use self::http2::{Http2, request2, tls};
 pub(crate) use self::process::{Process, as_user, pillion};
-pub(crate) use self::raw::Raw;
+pub(crate) use self::raw::{Peer, Raw};
 pub(crate) use self::strict::StrictUpstream;
 
 /// The secret of the one client.

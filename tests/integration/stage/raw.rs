@@ -20,7 +20,7 @@ pub(crate) struct Raw {
 
 /// One connection of a [`Raw`] server.
 pub(crate) struct Peer {
-    stream: Box<dyn Stream>,
+    pub(crate) stream: Box<dyn Stream>,
     heads: Arc<AtomicUsize>,
 }
 
