@@ -108,6 +108,9 @@ enum Command {
         #[arg(long)]
         once: bool,
     },
+    /// Print the JSON Schema of proxy.toml, by which editors complete, explain and check it
+    #[command(after_help = SCHEMA_HELP)]
+    Schema,
     /// Print what a shell needs to complete pillion's commands and options
     #[command(after_help = COMPLETIONS_HELP)]
     Completions {
@@ -189,6 +192,18 @@ Exit codes:
   1  a mistake in the configuration, or a failure; with --once, a step that did not go as told
   2  wrong arguments, or a configuration file that cannot be read";
 
+const SCHEMA_HELP: &str = "\
+Examples:
+  pillion schema > proxy.schema.json
+
+A file that begins with `#:schema ./proxy.schema.json` is then completed and checked by editors that know taplo:
+VS Code with Even Better TOML, Zed, Helix, Neovim.
+
+Exit codes:
+  0  printed
+  1  it cannot be written
+  2  wrong arguments";
+
 const COMPLETIONS_HELP: &str = "\
 Examples:
   pillion completions bash > ~/.local/share/bash-completion/completions/pillion
@@ -245,6 +260,7 @@ pub fn main() -> ExitCode {
                 spend,
             },
         ),
+        Command::Schema => written::schema(),
         Command::Completions { shell } => written::completions(shell, Arguments::command()),
         Command::Man => written::man(Arguments::command()),
         Command::Demo { once } => demo::main(&path, once),

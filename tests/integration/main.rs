@@ -29,6 +29,7 @@ mod layers;
 mod outage;
 mod process;
 mod readme;
+mod reference;
 mod reload;
 mod request;
 mod rotation;

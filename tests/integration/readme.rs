@@ -133,12 +133,13 @@ async fn a_fetch_is_told_as_its_console_block_shows() {
     }
 }
 
-const COMMANDS: [&str; 7] = [
+const COMMANDS: [&str; 8] = [
     "run",
     "check",
     "explain",
     "token",
     "demo",
+    "schema",
     "completions",
     "man",
 ];

@@ -12,6 +12,7 @@ mod certificates;
 mod graphql_yoga;
 mod node;
 mod oidc_provider;
+mod schema;
 #[expect(dead_code, unused_imports, reason = "other tests use more of it")]
 #[path = "../integration/stage/mod.rs"]
 mod stage;
