@@ -8,6 +8,7 @@
 pub mod check;
 pub mod demo;
 pub mod explain;
+pub mod init;
 mod loaded;
 pub mod log;
 mod privacy;
@@ -49,6 +50,21 @@ enum Command {
     /// again, which also happens whenever it changes: a bad one changes nothing.
     #[command(after_help = RUN_HELP)]
     Run,
+    /// Write a commented configuration for one system, and say what it wants
+    ///
+    /// Beside it goes proxy.schema.json, by which editors complete and explain the file. What is there already is not
+    /// written over.
+    #[command(after_help = INIT_HELP)]
+    Init {
+        /// For which system; without it, a terminal is asked
+        #[arg(value_enum)]
+        system: Option<init::System>,
+        /// The file to write; the same as --config
+        file: Option<PathBuf>,
+        /// Write over what is there
+        #[arg(long)]
+        force: bool,
+    },
     /// Check the configuration without the network, and tell every mistake in it
     ///
     /// With --online also whether its providers give tokens: one is fetched of each that needs no input.
@@ -129,7 +145,8 @@ Examples:
   pillion check                    every mistake in proxy.toml, at once
   pillion explain GET /stitch/x    what becomes of a request, without sending it
   pillion token stitch             fetch one token, step by step
-  pillion demo                     see it work, without an account anywhere";
+  pillion demo                     see it work, without an account anywhere
+  pillion init stitch              write proxy.toml for a system of your own";
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -146,6 +163,17 @@ Exit codes:
   0  asked to stop
   1  a mistake in the configuration, or an address that is taken
   2  wrong arguments, or a configuration file that cannot be read";
+
+const INIT_HELP: &str = "\
+Examples:
+  pillion init
+  pillion init stitch
+  pillion init oauth2 deploy/proxy.toml
+
+Exit codes:
+  0  written
+  1  the file is there already, or cannot be written
+  2  wrong arguments, or no system and nobody to ask";
 
 const CHECK_HELP: &str = "\
 Examples:
@@ -235,6 +263,11 @@ pub fn main() -> ExitCode {
     let path = arguments.config.config.clone().unwrap_or_else(default_path);
     match arguments.command.unwrap_or(Command::Run) {
         Command::Run => run::main(&path),
+        Command::Init {
+            system,
+            file,
+            force,
+        } => init::main(system, &file.unwrap_or(path), force),
         Command::Check {
             file,
             online,

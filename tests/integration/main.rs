@@ -25,6 +25,7 @@ mod fence;
 mod four_systems;
 mod hand_out;
 mod hostile;
+mod init;
 mod layers;
 mod outage;
 mod process;

@@ -133,8 +133,9 @@ async fn a_fetch_is_told_as_its_console_block_shows() {
     }
 }
 
-const COMMANDS: [&str; 8] = [
+const COMMANDS: [&str; 9] = [
     "run",
+    "init",
     "check",
     "explain",
     "token",
