@@ -27,7 +27,8 @@
 //!    fetch, shared by all who wait ([`token::cache`]), by the [`provider`].
 //!    A route that hands out answers here: [`proxy::hand_out`].
 //! 5. **headers**: [`proxy::attach`] removes what is not for the upstream, and sets what the route says, once.
-//! 6. **upstream**: [`proxy::upstream`] sends, on a connection of [`net::pool`]; [`proxy::replay`] keeps a small body.
+//! 6. **upstream**: [`proxy::upstream`] sends, on a connection of [`net::pool`], which speaks HTTP/1.1 (`net::http1`) and
+//!    takes no answer that could be read in two ways; [`proxy::replay`] keeps a small body.
 //! 7. **verdict**: [`proxy::verdict`] judges the answer by the route's rules; where one is about a body, [`proxy::peek`]
 //!    looks at its beginning. A refusal goes to [`token::Tokens::reject`], and if that brings a
 //!    newer token and the body was kept, the request goes out once more.

@@ -168,15 +168,12 @@ pub fn start(path: &Path, overlay: Overlay, logging: bool) -> Result<Running, St
         }
     }
     seed_randomness();
-    // The soft limit is often 1,024, which 500 connections use up.
-    if let Err(error) = raise_file_limit() {
-        tracing::warn!(%error, "cannot raise the limit of open files");
-    }
     let count = file
         .listen
         .workers
         .as_ref()
         .map_or_else(workers::default_count, |count| count.get());
+    let connections = affordable(file.limits.connections, count);
     let metrics = Metrics::new(count)?;
     let surroundings = Surroundings {
         metrics: metrics.clone(),
@@ -221,7 +218,7 @@ pub fn start(path: &Path, overlay: Overlay, logging: bool) -> Result<Running, St
     });
     let mut accepting = JoinSet::new();
     for listener in listeners {
-        let (workers, limit) = (workers.clone(), file.limits.connections);
+        let (workers, limit) = (workers.clone(), connections);
         accepting.spawn(async move {
             listener
                 .deal(&workers, limit, &problem::overload_bytes())
@@ -230,7 +227,7 @@ pub fn start(path: &Path, overlay: Overlay, logging: bool) -> Result<Running, St
     }
     let sockets = doors.iter().map(|door| door.path().to_owned()).collect();
     for door in doors {
-        let (workers, limit) = (workers.clone(), file.limits.connections);
+        let (workers, limit) = (workers.clone(), connections);
         accepting.spawn(async move {
             door.deal(&workers, limit, &problem::overload_bytes()).await;
         });
@@ -307,9 +304,10 @@ fn listen(listen: &ListenFile, free_ports: bool) -> Result<Vec<Listener>, StartE
 
 fn open_doors(listen: &ListenFile) -> Result<Vec<UnixDoor>, StartError> {
     let paths = listen.sockets.iter().map(|path| &path.value);
+    let peers: Vec<u32> = listen.peer_uids.iter().map(|uid| uid.value).collect();
     paths
         .map(|path| {
-            UnixDoor::bind(path).map_err(|source| StartError::Socket {
+            UnixDoor::bind(path, peers.clone()).map_err(|source| StartError::Socket {
                 path: path.clone(),
                 source,
             })
@@ -326,10 +324,31 @@ fn bind(address: SocketAddr, free_port: bool) -> Result<Listener, StartError> {
     Listener::bind(address).map_err(|source| StartError::Listen { address, source })
 }
 
-// As many as the administrator lets us have.
-fn raise_file_limit() -> nix::Result<()> {
+/// How many of `connections` there can be at once: each may need a descriptor for its upstream, too.
+fn affordable(connections: usize, workers: usize) -> usize {
+    let descriptors = match raise_file_limit() {
+        Ok(descriptors) => descriptors,
+        Err(error) => {
+            tracing::warn!(%error, "cannot raise the limit of open files");
+            return connections;
+        }
+    };
+    let own = OWN_DESCRIPTORS + workers * DESCRIPTORS_PER_WORKER;
+    let affordable = (descriptors.saturating_sub(own) / 2).max(1);
+    if affordable < connections {
+        tracing::warn!(
+            descriptors,
+            "the limit of open files allows {affordable} connections at once"
+        );
+    }
+    affordable.min(connections)
+}
+
+// As many as the administrator lets us have; the soft limit is often 1,024, which 500 connections use up.
+fn raise_file_limit() -> nix::Result<usize> {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, most, most)
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    Ok(usize::try_from(most).unwrap_or(usize::MAX))
 }
 
 // aws-lc gathers entropy at its first use, for 35 to 60 ms: better now and elsewhere than in the first request.
@@ -337,4 +356,8 @@ fn seed_randomness() {
     std::thread::spawn(|| aws_lc_rs::rand::fill(&mut [0; 1]).ok());
 }
 
+/// Listeners, probes, token fetches, the files that are read.
+const OWN_DESCRIPTORS: usize = 24;
+/// What a runtime is made of.
+const DESCRIPTORS_PER_WORKER: usize = 4;
 const DRAIN_POLL: Duration = Duration::from_millis(5);

@@ -188,6 +188,15 @@ fn upstream_is_encrypted(route: &RouteFile, file: &File, report: &mut Report) {
     let Some(upstream) = &route.upstream else {
         return;
     };
+    if route.socket.is_some() {
+        if let Some(place) = route.tls.as_ref().and_then(TlsFile::first_place) {
+            report.push(
+                Diagnostic::warning("there is no TLS through a Unix socket", place)
+                    .hint("leave `tls` out: nothing leaves this machine"),
+            );
+        }
+        return;
+    }
     tls_has_a_meaning(upstream, route.tls.as_ref(), report);
     if is_plaintext(upstream, file) && !route.allow_plaintext {
         report.push(

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,17 +11,17 @@ use std::time::Duration;
 
 use http::Uri;
 use http::uri::Authority;
-use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower_service::Service as _;
 
 use super::resolver::Resolver;
+use super::tls_fault::TlsFault;
 use super::tunnel::{self, EgressProxy, TunnelError};
 
 /// Where connections go, and how. Immutable.
@@ -45,6 +46,8 @@ pub struct EndpointSettings {
     pub port: u16,
     /// Over TLS, verified for `host`; plaintext if absent.
     pub tls: Option<Arc<ClientConfig>>,
+    /// Connect through this Unix socket, in plaintext; over TCP if absent.
+    pub socket: Option<PathBuf>,
     /// Connect here instead of resolving `host` (curl's `--resolve`).
     pub resolved: Option<SocketAddr>,
     /// Connect through this proxy, which resolves `host`; directly if absent.
@@ -116,6 +119,9 @@ impl Endpoint {
     }
 
     async fn open(&self) -> Result<Transport, ConnectError> {
+        if let Some(path) = &self.settings.socket {
+            return open_socket(path).await;
+        }
         let tcp = match &self.settings.egress_proxy {
             Some(proxy) => self.open_through(proxy).await?,
             None => self.dial().await.map_err(ConnectError::Unreachable)?,
@@ -127,15 +133,15 @@ impl Endpoint {
             if !here && !self.settings.allow_plaintext {
                 return Err(ConnectError::Plaintext);
             }
-            return Ok(Transport::Tcp(TokioIo::new(tcp)));
+            return Ok(Transport::Tcp(tcp));
         };
         let tls = TlsConnector::from(Arc::clone(config))
             .connect(name.clone(), tcp)
             .await
-            .map_err(|error| ConnectError::Tls(Arc::new(error)))?;
+            .map_err(|error| TlsFault::new(&self.settings.host, error))?;
         let version = tls.get_ref().1.protocol_version();
         tracing::trace!(version = version.map(tracing::field::debug), "TLS agreed");
-        Ok(Transport::Tls(Box::new(TokioIo::new(tls))))
+        Ok(Transport::Tls(Box::new(tls)))
     }
 
     async fn open_through(&self, proxy: &EgressProxy) -> Result<TcpStream, TunnelError> {
@@ -162,6 +168,13 @@ impl Endpoint {
     }
 }
 
+async fn open_socket(path: &Path) -> Result<Transport, ConnectError> {
+    match UnixStream::connect(path).await {
+        Ok(unix) => Ok(Transport::Unix(unix)),
+        Err(error) => Err(ConnectError::Unreachable(Arc::new(error))),
+    }
+}
+
 fn authority(host: &str, port: u16) -> Result<Authority, BadHost> {
     let text = if host.contains(':') {
         format!("[{host}]:{port}")
@@ -185,9 +198,9 @@ pub enum ConnectError {
     /// There is no way through the egress proxy.
     #[error(transparent)]
     Tunnel(#[from] TunnelError),
-    /// The handshake failed: the certificate is not for this host, or nobody vouches for it.
-    #[error("TLS handshake failed")]
-    Tls(#[source] Arc<io::Error>),
+    /// The other side is not who it should be, or does not speak TLS as we do.
+    #[error(transparent)]
+    Tls(#[from] TlsFault),
     /// No connection within the limit.
     #[error("no connection within {0:?}")]
     Timeout(Duration),
@@ -215,55 +228,58 @@ impl ConnectError {
 #[derive(Debug)]
 pub enum Transport {
     /// Plaintext.
-    Tcp(TokioIo<TcpStream>),
+    Tcp(TcpStream),
+    /// Plaintext that does not leave this machine.
+    Unix(UnixStream),
     /// TLS. The end of the stream without `close_notify` is an error, so a truncated answer is never taken for a whole one.
-    Tls(Box<TokioIo<TlsStream<TcpStream>>>),
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
-impl Read for Transport {
+impl AsyncRead for Transport {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
+        buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Tcp(io) => Pin::new(io).poll_read(cx, buf),
-            Self::Tls(io) => Pin::new(io.as_mut()).poll_read(cx, buf),
+            Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Self::Unix(unix) => Pin::new(unix).poll_read(cx, buf),
+            Self::Tls(tls) => Pin::new(tls.as_mut()).poll_read(cx, buf),
         }
     }
 }
 
-impl Write for Transport {
+impl AsyncWrite for Transport {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Tcp(io) => Pin::new(io).poll_write(cx, buf),
-            Self::Tls(io) => Pin::new(io.as_mut()).poll_write(cx, buf),
+            Self::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Self::Unix(unix) => Pin::new(unix).poll_write(cx, buf),
+            Self::Tls(tls) => Pin::new(tls.as_mut()).poll_write(cx, buf),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Tcp(io) => Pin::new(io).poll_flush(cx),
-            Self::Tls(io) => Pin::new(io.as_mut()).poll_flush(cx),
+            Self::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
+            Self::Unix(unix) => Pin::new(unix).poll_flush(cx),
+            Self::Tls(tls) => Pin::new(tls.as_mut()).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Tcp(io) => Pin::new(io).poll_shutdown(cx),
-            Self::Tls(io) => Pin::new(io.as_mut()).poll_shutdown(cx),
+            Self::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Self::Unix(unix) => Pin::new(unix).poll_shutdown(cx),
+            Self::Tls(tls) => Pin::new(tls.as_mut()).poll_shutdown(cx),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Tcp(io) => io.is_write_vectored(),
-            Self::Tls(io) => io.is_write_vectored(),
-        }
+        true
     }
 
     fn poll_write_vectored(
@@ -272,8 +288,9 @@ impl Write for Transport {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Tcp(io) => Pin::new(io).poll_write_vectored(cx, bufs),
-            Self::Tls(io) => Pin::new(io.as_mut()).poll_write_vectored(cx, bufs),
+            Self::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Self::Unix(unix) => Pin::new(unix).poll_write_vectored(cx, bufs),
+            Self::Tls(tls) => Pin::new(tls.as_mut()).poll_write_vectored(cx, bufs),
         }
     }
 }

@@ -1,7 +1,9 @@
-//! A connection from the app, as hyper sees it, with two things that hyper does not give.
+//! A connection from the app, as hyper sees it, with what hyper does not give.
 //!
 //! * the bytes of a request head as they arrived: hyper settles a doubtful framing silently, and we want to refuse it;
-//! * interim answers (1xx): hyper's server writes none but 100.
+//! * interim answers (1xx): hyper's server writes none but 100;
+//! * words for a head that hyper refuses: it says a bare status;
+//! * an end to a caller who reads no more, and a hearing for one who still sends when it is refused.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future as _;
@@ -12,6 +14,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use http::StatusCode;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::io::ReadBuf;
 use tokio::time::{Sleep, sleep};
@@ -28,6 +31,17 @@ impl Default for Scratch {
     }
 }
 
+/// What a connection may take, and what is said to one that takes more.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Time for a head: the first from the start, others from their first byte.
+    pub head_time: Duration,
+    /// How long the app may read nothing of an answer, until [`Inbound::allow_idle`] says otherwise.
+    pub idle: Duration,
+    /// The whole answer, as bytes, to a head that is no request (400, 414, 431), or does not come to its end (408).
+    pub refusal: fn(StatusCode) -> Vec<u8>,
+}
+
 /// The app's end of things, shared by hyper's reading and writing and by the request being served.
 #[derive(Clone, Debug)]
 pub struct Inbound(Rc<Shared>);
@@ -42,31 +56,46 @@ struct Shared {
     between_requests: Cell<bool>,
     /// Whether hyper has nothing half written.
     flushed: Cell<bool>,
-    /// The rest of an interim answer that the socket did not take at once.
-    interim: RefCell<Vec<u8>>,
-    /// Time for a head, and the timer while one is awaited: the first from the start, others from their first byte.
-    head_time: Duration,
+    /// What we say ourselves and the socket did not take at once: of an interim answer, or of a refusal.
+    own: RefCell<Vec<u8>>,
+    bounds: Bounds,
+    /// Runs while a head is awaited.
     head_timer: RefCell<Option<Pin<Box<Sleep>>>>,
     is_first: Cell<bool>,
+    /// How long the app may read nothing of the present answer. The timer runs while it does not.
+    idle: Cell<Duration>,
+    idle_timer: RefCell<Option<Pin<Box<Sleep>>>>,
+    farewell: RefCell<Option<Farewell>>,
+}
+
+/// What is still heard of a caller to whom everything has been said.
+#[derive(Debug)]
+struct Farewell {
+    left_bytes: usize,
+    /// Runs once anything has been heard.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Inbound {
-    /// Takes over an accepted connection, on which a head must be complete within `head_time`.
+    /// Takes over an accepted connection.
     ///
     /// # Errors
     ///
     /// When the socket is no longer connected.
-    pub fn new(socket: Socket, head_time: Duration) -> io::Result<Self> {
+    pub fn new(socket: Socket, bounds: Bounds) -> io::Result<Self> {
         Ok(Self(Rc::new(Shared {
             local: socket.local()?,
             socket: RefCell::new(socket),
             head: RefCell::default(),
             between_requests: Cell::new(true),
             flushed: Cell::new(true),
-            interim: RefCell::default(),
-            head_time,
+            own: RefCell::default(),
+            bounds,
             head_timer: RefCell::default(),
             is_first: Cell::new(true),
+            idle: Cell::new(bounds.idle),
+            idle_timer: RefCell::default(),
+            farewell: RefCell::default(),
         })))
     }
 
@@ -97,6 +126,11 @@ impl Inbound {
         seen
     }
 
+    /// How long the app may read nothing of the answer that is to come, before the connection is given up.
+    pub fn allow_idle(&self, idle: Duration) {
+        self.0.idle.set(idle);
+    }
+
     /// The answer has been given: what comes next is a head.
     pub fn end_request(&self) {
         self.0.between_requests.set(true);
@@ -105,13 +139,11 @@ impl Inbound {
     /// Writes an interim answer (RFC 9110 §15.2), or drops it where it cannot be written right now.
     pub fn send_interim(&self, head: &[u8]) {
         let shared = &self.0;
-        if !shared.flushed.get() || !shared.interim.borrow().is_empty() {
-            return;
-        }
-        if let Ok(written) = shared.socket.borrow().try_write(head)
+        if shared.is_at_rest()
+            && let Ok(written) = shared.socket.borrow().try_write(head)
             && let Some(rest) = head.get(written..)
         {
-            shared.interim.borrow_mut().extend_from_slice(rest);
+            shared.own.borrow_mut().extend_from_slice(rest);
         }
     }
 }
@@ -124,7 +156,33 @@ impl Shared {
             return Poll::Pending;
         }
         let mut timer = self.head_timer.borrow_mut();
-        let timer = timer.get_or_insert_with(|| Box::pin(sleep(self.head_time)));
+        let timer = timer.get_or_insert_with(|| Box::pin(sleep(self.bounds.head_time)));
+        ready!(timer.as_mut().poll(cx));
+        // Who has said nothing yet has asked for nothing, either.
+        if !self.head.borrow().is_empty() && self.is_at_rest() {
+            let late = (self.bounds.refusal)(StatusCode::REQUEST_TIMEOUT);
+            self.socket.borrow().try_write(&late).ok();
+        }
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Whether nothing is half written.
+    fn is_at_rest(&self) -> bool {
+        self.flushed.get() && self.own.borrow().is_empty()
+    }
+
+    /// Gives up a caller who takes nothing for too long.
+    fn unless_idle<T>(
+        &self,
+        cx: &mut Context<'_>,
+        wrote: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let mut timer = self.idle_timer.borrow_mut();
+        if wrote.is_ready() {
+            *timer = None;
+            return wrote;
+        }
+        let timer = timer.get_or_insert_with(|| Box::pin(sleep(self.idle.get())));
         ready!(timer.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
@@ -138,14 +196,55 @@ pub struct InboundStream {
 }
 
 impl Shared {
-    /// Writes what is left of an interim answer, before anything else.
-    fn poll_interim(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut interim = self.interim.borrow_mut();
-        while !interim.is_empty() {
-            let written = ready!(self.socket.borrow_mut().poll_write(cx, &interim))?;
-            interim.drain(..written);
+    /// Writes what is left of our own words, before anything else.
+    fn poll_own(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut own = self.own.borrow_mut();
+        while !own.is_empty() {
+            let wrote = self.socket.borrow_mut().poll_write(cx, &own);
+            let written = ready!(self.unless_idle(cx, wrote))?;
+            own.drain(..written);
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// What is said in place of `answer`, if hyper has written it by itself: a bare status, because of a head that is no
+    /// request. It can be nothing else where something of a head has come, and nothing is under way.
+    fn refusal_for(&self, answer: &[u8]) -> Option<Vec<u8>> {
+        let is_own = self.between_requests.get() && !self.head.borrow().is_empty();
+        if !is_own || !self.is_at_rest() {
+            return None;
+        }
+        let status = answer.strip_prefix(b"HTTP/1.")?.get(2..5)?;
+        let status = StatusCode::from_bytes(status).ok()?;
+        status
+            .is_client_error()
+            .then(|| (self.bounds.refusal)(status))
+    }
+
+    // Closed with bytes unread, the connection would be reset, and what was said to the caller with it (RFC 9112 §9.6).
+    fn poll_farewell(&self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<io::Result<()>> {
+        let mut farewell = self.farewell.borrow_mut();
+        if farewell.is_none() {
+            self.socket.borrow().shutdown()?;
+        }
+        let farewell = farewell.get_or_insert(Farewell {
+            left_bytes: FAREWELL_BYTES,
+            timer: None,
+        });
+        loop {
+            let mut read = ReadBuf::new(scratch);
+            match self.socket.borrow_mut().poll_read(cx, &mut read) {
+                Poll::Ready(Ok(())) if !read.filled().is_empty() && farewell.left_bytes > 0 => {}
+                Poll::Ready(_) => return Poll::Ready(Ok(())),
+                Poll::Pending => match &mut farewell.timer {
+                    Some(timer) => return timer.as_mut().poll(cx).map(Ok),
+                    None => return Poll::Ready(Ok(())),
+                },
+            }
+            farewell.left_bytes = farewell.left_bytes.saturating_sub(read.filled().len());
+            let timer = || Box::pin(sleep(FAREWELL_TIME));
+            farewell.timer.get_or_insert_with(timer);
+        }
     }
 }
 
@@ -190,19 +289,25 @@ impl Write for InboundStream {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let shared = &self.inbound.0;
+        if let Some(refusal) = shared.refusal_for(buf) {
+            *shared.own.borrow_mut() = refusal;
+            return Poll::Ready(Ok(buf.len()));
+        }
         shared.flushed.set(false);
-        ready!(shared.poll_interim(cx))?;
-        shared.socket.borrow_mut().poll_write(cx, buf)
+        ready!(shared.poll_own(cx))?;
+        let wrote = shared.socket.borrow_mut().poll_write(cx, buf);
+        shared.unless_idle(cx, wrote)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let shared = &self.inbound.0;
         shared.flushed.set(true);
-        shared.poll_interim(cx)
+        shared.poll_own(cx)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.inbound.0.socket.borrow().shutdown())
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut scratch = self.scratch.0.borrow_mut();
+        self.inbound.0.poll_farewell(cx, &mut scratch)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -214,10 +319,14 @@ impl Write for InboundStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let [only] = bufs {
+            return self.poll_write(cx, only);
+        }
         let shared = &self.inbound.0;
         shared.flushed.set(false);
-        ready!(shared.poll_interim(cx))?;
-        shared.socket.borrow_mut().poll_write_vectored(cx, bufs)
+        ready!(shared.poll_own(cx))?;
+        let wrote = shared.socket.borrow_mut().poll_write_vectored(cx, bufs);
+        shared.unless_idle(cx, wrote)
     }
 }
 
@@ -231,6 +340,9 @@ fn is_unfinished(head: &[u8]) -> bool {
 const SCRATCH_BYTES: usize = 64 * 1024;
 /// What an idle connection may keep of the room that its last head took.
 const KEPT_HEAD_BYTES: usize = 1024;
+/// How much is still read of a caller whose connection is closed while it sends, and for how long.
+const FAREWELL_BYTES: usize = 1 << 20;
+const FAREWELL_TIME: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

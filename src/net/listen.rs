@@ -50,6 +50,7 @@ impl Listener {
 
     /// The next connection. Errors of a connection are passed over; where the process has no descriptor left, it waits.
     pub async fn accept(&self) -> std::net::TcpStream {
+        let mut trouble = Trouble::default();
         loop {
             match self.tcp.accept().await {
                 // Given up by this runtime, to be taken by the worker's.
@@ -57,7 +58,7 @@ impl Listener {
                     Ok(tcp) => return tcp,
                     Err(error) => tracing::debug!(%error, "connection lost at once"),
                 },
-                Err(error) => recover(error).await,
+                Err(error) => trouble.pass(&error).await,
             }
         }
     }
@@ -78,10 +79,21 @@ pub(super) fn admit(accepted: Accepted, workers: &Workers, limit: usize, refusal
     }
 }
 
-/// Goes on after an error of `accept`; without descriptors, not at once.
-pub(super) async fn recover(error: io::Error) {
-    if !is_about_one_connection(&error) {
-        tracing::warn!(%error, "cannot accept");
+/// What keeps us from accepting: mostly that the process has no descriptor left.
+#[derive(Debug, Default)]
+pub(super) struct Trouble {
+    is_told: bool,
+}
+
+impl Trouble {
+    /// Goes on after an error of `accept`; where it is about more than one connection, not at once.
+    pub(super) async fn pass(&mut self, error: &io::Error) {
+        if is_about_one_connection(error) {
+            return;
+        }
+        if !std::mem::replace(&mut self.is_told, true) {
+            tracing::warn!(%error, "cannot accept connections");
+        }
         tokio::time::sleep(ACCEPT_BACKOFF).await;
     }
 }

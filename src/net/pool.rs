@@ -5,23 +5,21 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::future::{Future, poll_fn};
-use std::io;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderMap, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::time::Instant;
 
 use super::alarm::Alarm;
 use super::connect::{ConnectError, Endpoint, Transport};
+pub use super::http1::{BadAnswer, Broken, RequestHead};
+use super::http1::{Buffers, Line};
 use crate::clock::Moment;
 
 /// How long and how many.
@@ -41,13 +39,12 @@ pub struct Pool<B: Body + 'static> {
     settings: Cell<PoolSettings>,
     /// By endpoint: so few that a search costs less than a hash.
     idle: RefCell<BTreeMap<u64, Vec<Connection<B>>>>,
+    buffers: Rc<Buffers>,
 }
 
 impl<B> Pool<B>
 where
-    B: Body + Unpin + 'static,
-    B::Data: Send,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: Body<Data = Bytes> + Unpin + 'static,
 {
     /// An empty pool.
     #[must_use]
@@ -55,6 +52,7 @@ where
         Self {
             settings: Cell::new(settings),
             idle: RefCell::default(),
+            buffers: Rc::default(),
         }
     }
 
@@ -90,25 +88,11 @@ where
         endpoint: &Endpoint,
     ) -> Result<Connection<B>, ConnectError> {
         let transport = endpoint.connect().await?;
-        let written = Rc::new(Cell::new(false));
-        let io = Watched {
-            transport,
-            written: Rc::clone(&written),
-            write_failed: false,
-        };
-        // Cannot fail for HTTP/1: nothing is sent before the first request.
-        let (sender, connection) = http1::Builder::new()
-            .max_buf_size(MAX_HEAD_BYTES)
-            .handshake(io)
-            .await
-            .map_err(|_| ConnectError::Timeout(Duration::ZERO))?;
         let now = Moment::now();
         let settings = self.settings.get();
         Ok(Connection {
             endpoint: endpoint.fingerprint(),
-            sender,
-            connection: Box::new(connection),
-            written,
+            line: Box::new(Line::new(transport, Rc::clone(&self.buffers))),
             is_reused: false,
             idle_since: now,
             use_until: now + settings.max_age.mul_f64(1.0 - 0.2 * fastrand::f64()),
@@ -122,7 +106,7 @@ where
     pub fn sweep(&self) {
         let now = Moment::now();
         self.idle.borrow_mut().retain(|_, idle| {
-            idle.retain_mut(|connection| connection.is_good(now));
+            idle.retain(|connection| connection.is_good(now));
             !idle.is_empty()
         });
     }
@@ -147,11 +131,8 @@ where
 /// A connection in the hands of one request, or idle.
 pub struct Connection<B: Body + 'static> {
     endpoint: u64,
-    sender: SendRequest<B>,
     /// In a box, because it is large and changes hands often.
-    connection: Box<http1::Connection<Watched, B>>,
-    /// Whether a byte of the present request has been written.
-    written: Rc<Cell<bool>>,
+    line: Box<Line<B>>,
     is_reused: bool,
     idle_since: Moment,
     use_until: Moment,
@@ -162,60 +143,46 @@ pub struct Connection<B: Body + 'static> {
 
 impl<B> Connection<B>
 where
-    B: Body + Unpin + 'static,
-    B::Data: Send,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: Body<Data = Bytes> + Unpin + 'static,
 {
-    /// Sends a request and waits for the head of its answer until `deadline`, which may move on meanwhile. `observe` is
-    /// called after each step of the connection.
+    /// Sends a request and waits for the head of its answer until `deadline`, which may move on meanwhile. `tell` is told
+    /// of interim answers (RFC 9110 §15.2), 100 among them.
     ///
     /// # Errors
     ///
     /// When there is no head in time, or the connection breaks before: with what is known about what was sent.
     pub async fn send(
         mut self,
-        request: Request<B>,
+        head: RequestHead<'_>,
+        body: B,
         deadline: impl Fn() -> Instant,
-        mut observe: impl FnMut(),
+        mut tell: impl FnMut(StatusCode, &HeaderMap),
     ) -> Result<Response<UpstreamBody<B>>, NoAnswer> {
-        self.written.set(false);
-        let mut answer = std::pin::pin!(self.sender.send_request(request));
-        let response = poll_fn(|cx| {
-            // The connection first: it takes the request, and it is what makes the answer ready.
-            let closed = Pin::new(&mut self.connection).poll(cx).is_ready();
-            observe();
-            match answer.as_mut().poll(cx) {
-                Poll::Pending if closed => Poll::Ready(Ok(None)),
-                Poll::Pending => self
-                    .alarm
-                    .poll(cx, deadline())
-                    .map(|()| Err(NoAnswer::Late)),
-                Poll::Ready(answer) => Poll::Ready(Ok(Some(answer))),
-            }
+        self.line.begin(&head, body);
+        let (status, headers) = poll_fn(|cx| match self.line.poll_head(cx, &mut tell) {
+            Poll::Ready(head) => Poll::Ready(head.map_err(|cause| self.failed(cause))),
+            Poll::Pending => self
+                .alarm
+                .poll(cx, deadline())
+                .map(|()| Err(NoAnswer::Late)),
         })
         .await?;
-        match response {
-            Some(Ok(response)) => Ok(response.map(|incoming| UpstreamBody::new(incoming, self))),
-            Some(Err(cause)) => Err(self.failed(Some(cause))),
-            None => Err(self.failed(None)),
-        }
+        let mut response = Response::new(UpstreamBody::new(self));
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        Ok(response)
     }
 
-    fn failed(&self, cause: Option<hyper::Error>) -> NoAnswer {
+    fn failed(&self, cause: Broken) -> NoAnswer {
         NoAnswer::Broken(SendError {
             is_reused: self.is_reused,
-            is_written: self.written.get(),
+            is_written: self.line.is_written(),
             cause,
         })
     }
 
-    fn is_good(&mut self, now: Moment) -> bool {
-        if now >= self.use_until || now >= self.idle_since + self.idle_timeout {
-            return false;
-        }
-        // Reads what the other side may have said meanwhile: an end, or bytes that nobody asked for. Neither is good.
-        let mut cx = Context::from_waker(Waker::noop());
-        Pin::new(&mut self.connection).poll(&mut cx).is_pending() && self.sender.is_ready()
+    fn is_good(&self, now: Moment) -> bool {
+        now < self.use_until && now < self.idle_since + self.idle_timeout && self.line.is_quiet()
     }
 }
 
@@ -245,60 +212,55 @@ pub struct SendError {
     pub is_reused: bool,
     /// At least one byte of the request has been handed to the connection.
     pub is_written: bool,
-    /// What hyper says.
+    /// Why.
     #[source]
-    pub cause: Option<hyper::Error>,
+    pub cause: Broken,
 }
 
 /// The body of an answer. Keeps its connection going, and gives it back when it ends.
 #[derive(Debug)]
 pub struct UpstreamBody<B: Body + 'static> {
-    incoming: Incoming,
+    /// Until the body has been given to its end, or has broken off.
     connection: Option<Connection<B>>,
+    /// How long the rest is, if the head has told.
+    length: Option<u64>,
+    is_broken: bool,
 }
 
 impl<B> UpstreamBody<B>
 where
-    B: Body + Unpin + 'static,
-    B::Data: Send,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: Body<Data = Bytes> + Unpin + 'static,
 {
-    fn new(incoming: Incoming, connection: Connection<B>) -> Self {
+    fn new(connection: Connection<B>) -> Self {
         let mut body = Self {
-            incoming,
+            length: connection.line.length(),
             connection: Some(connection),
+            is_broken: false,
         };
-        if body.incoming.is_end_stream() {
-            body.give_back(&mut Context::from_waker(Waker::noop()));
-        }
+        body.give_back();
         body
     }
 
-    /// Lets the rest of the request body flow in a task of its own.
+    /// Lets the rest of the request body flow in a task of its own, unless it stands still for `idle`.
     ///
     /// For an answer that began before the request had ended: the caller may not read the one before it has sent the other.
-    pub fn detach(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            tokio::task::spawn_local(connection.connection);
+    pub fn detach(&mut self, idle: Duration) {
+        if let Some(connection) = &mut self.connection {
+            connection.line.detach(idle);
         }
     }
 
-    // The turn in which the connection notices that the message has ended is left to whoever takes it next, or to the sweep:
-    // it reads, too, and that would take another buffer while this one is still in the answer's last piece.
-    fn put_back(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            let pool = Rc::clone(&connection.pool);
-            pool.put(connection);
-        }
+    /// The connection itself, and what has been received behind the head: if the request has asked for another protocol
+    /// and the answer is 101 (RFC 9110 §7.8).
+    #[must_use]
+    pub fn into_tunnel(self) -> Option<(Transport, Bytes)> {
+        self.connection?.line.into_tunnel()
     }
 
-    fn give_back(&mut self, cx: &mut Context<'_>) {
-        let Some(mut connection) = self.connection.take() else {
-            return;
-        };
-        // One more turn, so that the connection notices that the message has ended.
-        let open = Pin::new(&mut connection.connection).poll(cx).is_pending();
-        if open && connection.sender.is_ready() {
+    /// Once the answer is over: to the pool, or to nobody. What the other side may say meanwhile is looked at when the
+    /// connection is taken again.
+    fn give_back(&mut self) {
+        if let Some(connection) = self.connection.take_if(|it| it.line.is_reusable()) {
             let pool = Rc::clone(&connection.pool);
             pool.put(connection);
         }
@@ -307,127 +269,42 @@ where
 
 impl<B> Body for UpstreamBody<B>
 where
-    B: Body + Unpin + 'static,
-    B::Data: Send,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: Body<Data = Bytes> + Unpin + 'static,
 {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
-        let mut frame = Pin::new(&mut this.incoming).poll_frame(cx);
-        if frame.is_pending() {
-            if let Some(connection) = &mut this.connection
-                && Pin::new(&mut connection.connection).poll(cx).is_ready()
-            {
-                this.connection = None;
-            }
-            frame = Pin::new(&mut this.incoming).poll_frame(cx);
+        let Some(connection) = &mut this.connection else {
+            return Poll::Ready(None);
+        };
+        let frame = ready!(connection.line.poll_frame(cx));
+        if this.length.is_some() {
+            this.length = connection.line.length();
         }
-        let frame = ready!(frame);
-        match &frame {
-            Some(Ok(_)) if this.incoming.is_end_stream() => this.put_back(),
-            Some(Ok(_)) => {}
-            None => this.give_back(cx),
-            Some(Err(_)) => this.connection = None,
+        if let Some(Err(_)) = &frame {
+            this.connection = None;
+            this.is_broken = true;
+        } else {
+            this.give_back();
         }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        !self.is_broken
+            && self
+                .connection
+                .as_ref()
+                .is_none_or(|connection| connection.line.is_over())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        self.length
+            .map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
-
-/// A transport that remembers whether anything of the present request has been handed to it.
-///
-/// And that lets an answer be read when the request cannot be written to its end: an upstream that refuses an upload in
-/// the middle answers and closes, and hyper would take the failed write for the end of everything.
-#[derive(Debug)]
-struct Watched {
-    transport: Transport,
-    written: Rc<Cell<bool>>,
-    write_failed: bool,
-}
-
-impl Watched {
-    // A failed write never ends: what the other side has said before it closed is read, and then its end, or its error.
-    fn wrote<T>(&mut self, cx: &Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        let Poll::Ready(Err(error)) = &result else {
-            return result;
-        };
-        let is_closed = matches!(
-            error.kind(),
-            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
-        );
-        if !is_closed {
-            return result;
-        }
-        if !std::mem::replace(&mut self.write_failed, true) {
-            // hyper reads before it writes: once more now.
-            cx.waker().wake_by_ref();
-        }
-        Poll::Pending
-    }
-}
-
-impl Read for Watched {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().transport).poll_read(cx, buf)
-    }
-}
-
-impl Write for Watched {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = Pin::new(&mut this.transport).poll_write(cx, buf);
-        let written = ready!(this.wrote(cx, written))?;
-        this.written.set(true);
-        Poll::Ready(Ok(written))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let flushed = Pin::new(&mut this.transport).poll_flush(cx);
-        this.wrote(cx, flushed)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().transport).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.transport.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = Pin::new(&mut this.transport).poll_write_vectored(cx, bufs);
-        let written = ready!(this.wrote(cx, written))?;
-        this.written.set(true);
-        Poll::Ready(Ok(written))
-    }
-}
-
-/// The largest head that an upstream may answer with.
-const MAX_HEAD_BYTES: usize = 64 * 1024;

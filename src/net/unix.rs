@@ -1,4 +1,4 @@
-//! Listens on a Unix socket: cheaper than TCP, and only for who has the same user.
+//! Listens on a Unix socket: cheaper than TCP, and the system tells whose process calls.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::UnixListener;
 
-use super::listen::{BACKLOG, admit, recover};
+use super::listen::{BACKLOG, Trouble, admit};
 use super::socket::Accepted;
 use super::workers::Workers;
 
@@ -19,25 +19,29 @@ pub struct UnixDoor {
     unix: UnixListener,
     path: PathBuf,
     owner: u32,
+    peers: Vec<u32>,
 }
 
 impl UnixDoor {
-    /// Makes the socket at `path`, with mode 0600. What a process that is gone has left there is removed.
+    /// Makes the socket at `path`, for processes of our own user, of root, and of `peers`: with mode 0600 where there are
+    /// no others. What a process that is gone has left there is removed.
     ///
     /// # Errors
     ///
     /// When somebody listens there, something else is there, or the directory does not allow it.
-    pub fn bind(path: &Path) -> io::Result<Self> {
+    pub fn bind(path: &Path, peers: Vec<u32>) -> io::Result<Self> {
         remove_stale(path)?;
         let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
         socket.bind(&SockAddr::unix(path)?)?;
+        let mode = if peers.is_empty() { 0o600 } else { 0o666 };
         // Before it listens, so that nobody connects in between.
-        fs::set_permissions(path, Permissions::from_mode(0o600))?;
+        fs::set_permissions(path, Permissions::from_mode(mode))?;
         socket.listen(BACKLOG)?;
         Ok(Self {
             unix: UnixListener::from_std(socket.into())?,
             path: path.to_owned(),
             owner: fs::metadata(path)?.uid(),
+            peers,
         })
     }
 
@@ -49,23 +53,25 @@ impl UnixDoor {
 
     /// Deals every connection to the workers, for ever, as [`Listener::deal`](super::listen::Listener::deal) does.
     pub async fn deal(&self, workers: &Workers, limit: usize, refusal: &[u8]) {
+        let mut trouble = Trouble::default();
         loop {
             match self.unix.accept().await {
-                Ok((unix, _)) if self.is_ours(&unix) => {
+                Ok((unix, _)) if self.may_call(&unix) => {
                     if let Ok(unix) = unix.into_std() {
+                        trouble = Trouble::default();
                         admit(Accepted::Unix(unix), workers, limit, refusal);
                     }
                 }
                 Ok(_) => tracing::warn!("another user's process has connected to the Unix socket"),
-                Err(error) => recover(error).await,
+                Err(error) => trouble.pass(&error).await,
             }
         }
     }
 
-    // The mode keeps others out; this does where the mode was changed. Root is kept out nowhere.
-    fn is_ours(&self, unix: &tokio::net::UnixStream) -> bool {
-        unix.peer_cred()
-            .is_ok_and(|peer| peer.uid() == self.owner || peer.uid() == 0)
+    // SO_PEERCRED (unix(7)): whatever the mode of the socket and of its directories. Root is kept out nowhere.
+    fn may_call(&self, unix: &tokio::net::UnixStream) -> bool {
+        let may = |uid| uid == self.owner || uid == 0 || self.peers.contains(&uid);
+        unix.peer_cred().is_ok_and(|peer| may(peer.uid()))
     }
 }
 

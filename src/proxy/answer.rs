@@ -15,7 +15,7 @@ use tokio::time::{Sleep, sleep, timeout};
 use super::attach::strip_connection_fields;
 use super::peek::Peekable;
 use super::replay::RequestBody;
-use crate::net::pool::UpstreamBody;
+use crate::net::pool::{Broken, UpstreamBody};
 
 /// An upstream's answer, before it is made the app's.
 pub type UpstreamAnswer = Response<Peekable<UpstreamBody<RequestBody>>>;
@@ -46,7 +46,7 @@ struct Watched {
 pub enum AnswerError {
     /// The upstream broke off.
     #[error("the upstream broke off")]
-    BrokeOff(#[source] hyper::Error),
+    BrokeOff(#[source] Broken),
     /// The upstream stood still.
     #[error("the upstream stood still")]
     Idle,

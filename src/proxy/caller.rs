@@ -23,8 +23,8 @@ impl CallerRules {
     ///
     /// # Errors
     ///
-    /// [`ProxyError::BadFraming`] where the request does not say whom it calls, [`ProxyError::ForbiddenCaller`] where
-    /// it calls somebody else or comes from a web page.
+    /// [`ProxyError::BadFraming`] or [`ProxyError::BadTarget`] where the request does not say whom it calls,
+    /// [`ProxyError::ForbiddenCaller`] where it calls somebody else or comes from a web page.
     pub fn check<B>(
         &self,
         request: &Request<B>,
@@ -37,17 +37,14 @@ impl CallerRules {
                 "the Host is not this listener's: add it to `hosts` under [listen] if it should be",
             ));
         }
-        if headers
-            .get("sec-fetch-site")
-            .is_some_and(|site| site == "cross-site")
-        {
+        let mut sites = headers.get_all("sec-fetch-site").iter();
+        if sites.any(|site| site.as_bytes().eq_ignore_ascii_case(b"cross-site")) {
             return Err(ProxyError::ForbiddenCaller(
                 "a web page of another site asks for this",
             ));
         }
-        if let Some(origin) = headers.get(ORIGIN)
-            && !self.is_own_origin(origin.to_str().unwrap_or_default(), local)
-        {
+        let mut origins = headers.get_all(ORIGIN).iter();
+        if !origins.all(|origin| self.is_own_origin(origin.to_str().unwrap_or_default(), local)) {
             return Err(ProxyError::ForbiddenCaller(
                 "a web page of another origin asks for this",
             ));

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Uri};
+use http::{HeaderMap, Method, Request};
 use http_body::Body as _;
 use http_body_util::Full;
 
@@ -67,7 +67,7 @@ pub struct Forwarded {
     /// What it says for the providers.
     pub inputs: Inputs,
     /// The target that the upstream sees.
-    pub target: Uri,
+    pub target: String,
     /// Its head, with [`MASK`](super::attach::MASK) where a token would be; framing is added by the connection.
     pub head: HeaderMap,
     /// The caller's own field is kept, and no token is on it: a refusal is the caller's own affair.
@@ -142,7 +142,7 @@ async fn follow(
     };
     let inputs = Inputs::read(&route, &parts)?;
     let query = inputs::forwarded_query(&route, target.query);
-    let outbound_target = onward.upstream.target(rest, query.as_deref())?;
+    let outbound_target = onward.upstream.target(rest, query.as_deref());
     let stripped = onward.attach.strip(headers, &route.inputs)?;
     check_inputs(&route, onward, &inputs)?;
     let head = onward

@@ -132,7 +132,7 @@ where
     loop {
         let frame = timeout(idle, body.frame())
             .await
-            .map_err(|_elapsed| ProxyError::RequestBody("the request body stood still"))?;
+            .map_err(|_elapsed| ProxyError::RequestIdle)?;
         let Some(frame) = frame else { break };
         let frame =
             frame.map_err(|_error| ProxyError::RequestBody("the request body broke off"))?;

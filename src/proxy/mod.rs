@@ -199,7 +199,7 @@ impl Proxy {
         };
         let inputs = Inputs::read(&route, &parts)?;
         let query = inputs::forwarded_query(&route, target.query);
-        let outbound_target = onward.upstream.target(rest, query.as_deref())?;
+        let outbound_target = onward.upstream.target(rest, query.as_deref());
         let stripped = onward.attach.strip(headers, &route.inputs)?;
         record.conflict = stripped.conflict;
 
@@ -215,7 +215,6 @@ impl Proxy {
         );
         let sending = Sending {
             pool: worker.pool(),
-            interim: worker.interim(),
             inbound: (version != Version::HTTP_10).then_some(inbound),
             upstream: &onward.upstream,
             method: &method,
@@ -249,8 +248,10 @@ impl Proxy {
         }
         upload.release();
         if !upload.is_finished() {
-            answer.body_mut().rest_mut().detach();
+            let idle = onward.timeouts.idle.max(limits.body_idle);
+            answer.body_mut().rest_mut().detach(idle);
         }
+        inbound.allow_idle(onward.timeouts.idle);
         Ok(answer::forward(answer, &method, onward.timeouts.idle))
     }
 
@@ -277,7 +278,10 @@ impl Plan {
         request: &Request<B>,
         local: Option<SocketAddr>,
     ) -> Result<Box<str>, ProxyError> {
-        if matches!(*request.method(), Method::TRACE | Method::CONNECT) {
+        if *request.method() == Method::CONNECT {
+            return Err(ProxyError::TunnelWanted);
+        }
+        if *request.method() == Method::TRACE {
             return Err(ProxyError::BadMethod);
         }
         self.callers.check(request, local)

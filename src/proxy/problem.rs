@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use super::answer::AnswerBody;
 use crate::net::connect::ConnectError;
-use crate::net::pool::SendError;
+use crate::net::pool::{Broken, SendError};
 use crate::net::tunnel::TunnelError;
 use crate::provider::FetchError;
 use crate::provider::inputs::InputFault;
@@ -25,9 +25,14 @@ pub enum ProxyError {
     /// The request target is not one that can be forwarded.
     #[error("{0}")]
     BadTarget(&'static str),
-    /// TRACE and CONNECT (RFC 9110 §9.3.6, §9.3.8).
+    /// TRACE (RFC 9110 §9.3.8).
     #[error("this method is not forwarded")]
     BadMethod,
+    /// CONNECT: the app takes pillion for a proxy that lets TLS through.
+    #[error(
+        "pillion opens no tunnels, because it could add no token in one: call the `http://` URL through it, and it speaks TLS with the upstream itself"
+    )]
+    TunnelWanted,
     /// A hand-out route was asked in another way than GET or POST.
     #[error("a token is handed out to GET and POST")]
     HandOutMethod,
@@ -48,9 +53,12 @@ pub enum ProxyError {
     /// The caller is not the app.
     #[error("{0}")]
     ForbiddenCaller(&'static str),
-    /// The caller's body broke off, or stood still.
+    /// The caller's body broke off, or is too long.
     #[error("{0}")]
     RequestBody(&'static str),
+    /// The caller's body stood still.
+    #[error("the request body stood still")]
+    RequestIdle,
     /// There is no token to send.
     #[error(transparent)]
     Token(#[from] TokenError),
@@ -60,9 +68,6 @@ pub enum ProxyError {
     /// The upstream broke off before it answered.
     #[error("the upstream broke off before it answered")]
     Send(#[source] SendError),
-    /// The upstream answered what nobody asked for.
-    #[error("the upstream's answer is not usable")]
-    BadAnswer,
     /// The upstream did not answer in time.
     #[error("the upstream did not answer within {0:?}")]
     UpstreamTimeout(Duration),
@@ -108,6 +113,15 @@ const fn row(
     }
 }
 
+const fn unreadable(status: StatusCode) -> Problem {
+    row(
+        status,
+        "bad-request",
+        "The request cannot be forwarded",
+        "http_request_error",
+    )
+}
+
 impl ProxyError {
     /// The whole of the contract with the app, in one table.
     fn problem(&self) -> Problem {
@@ -124,18 +138,11 @@ impl ProxyError {
             | Self::BadInput { .. }
             | Self::HeaderConflict(_)
             | Self::BadBody(_)
-            | Self::RequestBody(_) => row(
-                S::BAD_REQUEST,
-                "bad-request",
-                "The request cannot be forwarded",
-                "http_request_error",
-            ),
-            Self::BadMethod | Self::HandOutMethod => row(
-                S::METHOD_NOT_ALLOWED,
-                "bad-request",
-                "The request cannot be forwarded",
-                "http_request_error",
-            ),
+            | Self::RequestBody(_) => unreadable(S::BAD_REQUEST),
+            Self::RequestIdle => LATE,
+            Self::BadMethod | Self::TunnelWanted | Self::HandOutMethod => {
+                unreadable(S::METHOD_NOT_ALLOWED)
+            }
             Self::ForbiddenCaller(_) => row(
                 S::FORBIDDEN,
                 "forbidden-caller",
@@ -197,17 +204,20 @@ impl ProxyError {
                 "The upstream took too long",
                 "connection_timeout",
             ),
+            Self::Send(SendError {
+                cause: Broken::Answer(_),
+                ..
+            }) => row(
+                S::BAD_GATEWAY,
+                "upstream-unreachable",
+                "The upstream's answer is not usable",
+                "http_protocol_error",
+            ),
             Self::Send(_) => row(
                 S::BAD_GATEWAY,
                 "upstream-unreachable",
                 "The upstream cannot be reached",
                 "connection_terminated",
-            ),
-            Self::BadAnswer => row(
-                S::BAD_GATEWAY,
-                "upstream-unreachable",
-                "The upstream's answer is not usable",
-                "http_protocol_error",
             ),
             Self::UpstreamTimeout(_) => row(
                 S::GATEWAY_TIMEOUT,
@@ -253,7 +263,11 @@ impl ProxyError {
     const fn ends_connection(&self) -> bool {
         matches!(
             self,
-            Self::BadFraming(_) | Self::RequestBody(_) | Self::BadMethod
+            Self::BadFraming(_)
+                | Self::RequestBody(_)
+                | Self::RequestIdle
+                | Self::BadMethod
+                | Self::TunnelWanted
         )
     }
 
@@ -297,12 +311,41 @@ const fn tunnel_status(error: &TunnelError) -> &'static str {
 /// The bytes that a connection over the limit is told, whatever it asks.
 #[must_use]
 pub fn overload_bytes() -> Vec<u8> {
-    let document = document(&OVERLOADED, "too many connections are open");
+    bytes(
+        &OVERLOADED,
+        "too many connections are open",
+        "retry-after: 1\r\n",
+    )
+}
+
+/// The bytes that a connection is told whose head was refused before it was a request: by 400, 408, 414 or 431.
+#[must_use]
+pub fn refusal_bytes(status: StatusCode) -> Vec<u8> {
+    let (problem, detail) = match status {
+        StatusCode::REQUEST_TIMEOUT => (LATE, "the head of the request did not come to its end"),
+        StatusCode::URI_TOO_LONG => (unreadable(status), "the target is too long"),
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => (
+            unreadable(status),
+            "the head has too many fields, or is longer than `head_size` under [limits]",
+        ),
+        _ => (
+            unreadable(StatusCode::BAD_REQUEST),
+            "this is not the head of a request",
+        ),
+    };
+    bytes(&problem, detail, "")
+}
+
+/// An answer that ends its connection, as it goes over the wire; `fields` are further lines of its head.
+fn bytes(problem: &Problem, detail: &str, fields: &str) -> Vec<u8> {
+    let document = document(problem, detail);
+    let reason = problem.status.canonical_reason().unwrap_or_default();
     format!(
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: {PROBLEM_JSON}\r\ncontent-length: {}\r\n\
-         proxy-status: pillion; error={}\r\nretry-after: 1\r\nconnection: close\r\n\r\n{document}",
+        "HTTP/1.1 {} {reason}\r\ncontent-type: {PROBLEM_JSON}\r\ncontent-length: {}\r\ncache-control: no-store\r\n\
+         proxy-status: pillion; error={}\r\n{fields}connection: close\r\n\r\n{document}",
+        problem.status.as_u16(),
         document.len(),
-        OVERLOADED.proxy_status,
+        problem.proxy_status,
     )
     .into_bytes()
 }
@@ -322,6 +365,12 @@ const UNAVAILABLE: Problem = row(
     "token-unavailable",
     "There is no token to be had right now",
     "destination_unavailable",
+);
+const LATE: Problem = row(
+    StatusCode::REQUEST_TIMEOUT,
+    "request-timeout",
+    "The request took too long",
+    "http_request_error",
 );
 const OVERLOADED: Problem = row(
     StatusCode::SERVICE_UNAVAILABLE,

@@ -18,10 +18,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::Proxy;
 use super::replay::RequestBody;
-use super::upstream::Interim;
-use crate::net::inbound::{Inbound, Scratch};
+use super::{Proxy, problem};
+use crate::net::inbound::{Bounds, Inbound, Scratch};
 use crate::net::pool::Pool;
 use crate::net::socket::Socket;
 use crate::net::workers::Dealt;
@@ -31,7 +30,6 @@ use crate::net::workers::Dealt;
 pub struct Worker {
     number: usize,
     pool: Rc<Pool<RequestBody>>,
-    interim: Interim,
     scratch: Scratch,
 }
 
@@ -45,10 +43,6 @@ impl Worker {
     pub(super) const fn pool(&self) -> &Rc<Pool<RequestBody>> {
         &self.pool
     }
-
-    pub(super) const fn interim(&self) -> &Interim {
-        &self.interim
-    }
 }
 
 /// Serves what comes by `mail` until `stop` says so; then ends each connection after the request it is serving.
@@ -61,7 +55,6 @@ pub async fn work(
     let worker = Rc::new(Worker {
         number,
         pool: Rc::new(Pool::new(proxy.plan().pool)),
-        interim: Interim::default(),
         scratch: Scratch::default(),
     });
     let stopping = Rc::new(Stopping::default());
@@ -98,7 +91,12 @@ async fn serve(proxy: Arc<Proxy>, worker: Rc<Worker>, dealt: Dealt, stopping: Rc
         counted: _counted,
     } = dealt;
     let limits = proxy.plan().limits;
-    let inbound = Socket::new(socket).and_then(|socket| Inbound::new(socket, limits.head_time));
+    let bounds = Bounds {
+        head_time: limits.head_time,
+        idle: limits.body_idle,
+        refusal: problem::refusal_bytes,
+    };
+    let inbound = Socket::new(socket).and_then(|socket| Inbound::new(socket, bounds));
     let Ok(inbound) = inbound else {
         return;
     };

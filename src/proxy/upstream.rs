@@ -1,21 +1,19 @@
 //! Sends a request to the upstream that its route names, and to no other.
 
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::uri::PathAndQuery;
-use http::{Extensions, HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::time::Instant;
 
 use super::answer::{self, UpstreamAnswer};
 use super::peek::Peekable;
 use super::problem::ProxyError;
-use super::replay::{RequestBody, Upload};
+use super::replay::{RequestBody, Upload, UploadError};
 use crate::net::connect::Endpoint;
 use crate::net::inbound::Inbound;
-use crate::net::pool::{Connection, NoAnswer, Pool};
+use crate::net::pool::{Connection, NoAnswer, Pool, RequestHead};
 
 /// One route's upstream.
 #[derive(Debug)]
@@ -29,12 +27,10 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// The target that the upstream sees: base path, the rest of the path, the query.
-    ///
-    /// # Errors
-    ///
-    /// [`ProxyError::BadTarget`] when that is no target.
-    pub fn target(&self, rest: &str, query: Option<&str>) -> Result<Uri, ProxyError> {
+    /// The target that the upstream sees: base path, the rest of the path, the query. Both come from a
+    /// [`Target`](super::target::Target), so they are fit for a request line.
+    #[must_use]
+    pub fn target(&self, rest: &str, query: Option<&str>) -> String {
         let mut target = String::with_capacity(
             self.base_path.len() + rest.len() + query.map_or(0, str::len) + 2,
         );
@@ -47,9 +43,7 @@ impl Upstream {
             target.push('?');
             target.push_str(query);
         }
-        PathAndQuery::from_maybe_shared(target)
-            .map(Uri::from)
-            .map_err(|_| ProxyError::BadTarget("the path is no request target"))
+        target
     }
 }
 
@@ -58,8 +52,6 @@ impl Upstream {
 pub struct Sending<'a> {
     /// The worker's connections.
     pub pool: &'a Rc<Pool<RequestBody>>,
-    /// Where interim answers are collected while a connection is polled.
-    pub interim: &'a Interim,
     /// Where interim answers go; nowhere for an app that does not know them (HTTP/1.0).
     pub inbound: Option<&'a Inbound>,
     /// To whom.
@@ -67,7 +59,7 @@ pub struct Sending<'a> {
     /// The request's method.
     pub method: &'a Method,
     /// The target that the upstream sees.
-    pub target: Uri,
+    pub target: String,
     /// The request's body.
     pub upload: &'a Upload,
     /// Time from the end of the request to the head of the answer.
@@ -105,13 +97,13 @@ impl Sending<'_> {
         connection: Connection<RequestBody>,
         headers: HeaderMap,
     ) -> Result<UpstreamAnswer, ProxyError> {
-        let mut request = Request::new(self.upload.attempt());
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.target.clone();
-        *request.headers_mut() = headers;
-        self.interim.collect_from(&mut request);
+        let head = RequestHead {
+            method: self.method,
+            target: &self.target,
+            headers: &headers,
+        };
         let sent_at = Instant::now();
-        // An upload that still moves is not an upstream that is late.
+        // An upload that still moves, or waits for the app, is not an upstream that is late.
         let deadline = || {
             self.upload
                 .moved_at()
@@ -119,81 +111,28 @@ impl Sending<'_> {
                 + self.response_time
         };
         let answer = connection
-            .send(request, deadline, || self.interim.pass_on(self.inbound))
+            .send(head, self.upload.attempt(), deadline, |status, headers| {
+                self.pass_on(status, headers);
+            })
             .await
-            .map_err(|error| match error {
-                NoAnswer::Late => ProxyError::UpstreamTimeout(self.response_time),
-                NoAnswer::Broken(_) if self.upload.failure().is_some() => {
+            .map_err(|error| match (error, self.upload.failure()) {
+                (NoAnswer::Late, _) => ProxyError::UpstreamTimeout(self.response_time),
+                (NoAnswer::Broken(_), Some(UploadError::Idle)) => ProxyError::RequestIdle,
+                (NoAnswer::Broken(_), Some(_)) => {
                     ProxyError::RequestBody("the request body broke off")
                 }
-                NoAnswer::Broken(error) => ProxyError::Send(error),
+                (NoAnswer::Broken(error), None) => ProxyError::Send(error),
             })?;
-        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-            // Nobody asked for it: the bytes that follow are in no protocol that we know.
-            return Err(ProxyError::BadAnswer);
-        }
         Ok(answer.map(Peekable::from))
     }
-}
 
-/// Interim answers, from where hyper tells them to where they can be written.
-///
-/// A connection is polled and its interim answers passed on in one go, on one thread: those of two requests never meet.
-#[derive(Clone, Debug)]
-pub struct Interim {
-    collected: Arc<Collected>,
-    /// What makes hyper tell of them. Copied to each request, which costs less than to make it anew.
-    extensions: Extensions,
-}
-
-#[derive(Debug, Default)]
-struct Collected {
-    /// Looked at first: nearly no upstream sends any, and no request takes a lock to learn that.
-    any: AtomicBool,
-    answers: Mutex<Vec<(StatusCode, HeaderMap)>>,
-}
-
-impl Collected {
-    // A std mutex: held for a push or a drain, and only where there is an interim answer.
-    fn lock(&self) -> MutexGuard<'_, Vec<(StatusCode, HeaderMap)>> {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Default for Interim {
-    fn default() -> Self {
-        let collected = Arc::<Collected>::default();
-        let mut request = Request::new(());
-        let seen = Arc::clone(&collected);
-        hyper::ext::on_informational(&mut request, move |answer| {
-            // 100 is between pillion and each of its neighbours; it has told the app already.
-            if answer.status() != StatusCode::CONTINUE {
-                let answer = (answer.status(), answer.headers().clone());
-                seen.lock().push(answer);
-                seen.any.store(true, Ordering::Relaxed);
-            }
-        });
-        Self {
-            collected,
-            extensions: std::mem::take(request.extensions_mut()),
-        }
-    }
-}
-
-impl Interim {
-    fn collect_from<B>(&self, request: &mut Request<B>) {
-        request.extensions_mut().clone_from(&self.extensions);
-    }
-
-    fn pass_on(&self, inbound: Option<&Inbound>) {
-        if !self.collected.any.load(Ordering::Relaxed) {
-            return;
-        }
-        self.collected.any.store(false, Ordering::Relaxed);
-        for (status, headers) in self.collected.lock().drain(..) {
-            if let Some(inbound) = inbound {
-                inbound.send_interim(&answer::interim_bytes(status, &headers));
-            }
+    /// Passes an interim answer on to an app that knows such.
+    fn pass_on(&self, status: StatusCode, headers: &HeaderMap) {
+        // 100 is between pillion and each of its neighbours; it has told the app already.
+        if status != StatusCode::CONTINUE
+            && let Some(inbound) = self.inbound
+        {
+            inbound.send_interim(&answer::interim_bytes(status, headers));
         }
     }
 }

@@ -286,6 +286,7 @@ fn client_at(address: SocketAddr, place: &Place) -> Arc<Tokens> {
         host: address.ip().to_string(),
         port: address.port(),
         tls: None,
+        socket: None,
         resolved: None,
         egress_proxy: None,
         allow_plaintext: false,

@@ -11,6 +11,7 @@
 )]
 
 mod drain;
+mod greedy;
 mod herd;
 mod outages;
 mod reloads;

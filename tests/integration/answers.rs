@@ -59,6 +59,53 @@ async fn an_answer_without_a_body_has_none() {
     }
 }
 
+/// A length, a coding or bytes where there can be no body: the next answer is still the next request's own.
+#[tokio::test]
+async fn what_claims_a_body_where_there_is_none_is_never_the_next_answer() {
+    for (method, answer) in [
+        (
+            Method::GET,
+            "HTTP/1.1 204 No Content\r\ncontent-length: 4\r\n\r\n",
+        ),
+        (
+            Method::GET,
+            "HTTP/1.1 204 No Content\r\ntransfer-encoding: chunked\r\n\r\n",
+        ),
+        (Method::GET, "HTTP/1.1 204 No Content\r\n\r\nevil"),
+        (
+            Method::GET,
+            "HTTP/1.1 304 Not Modified\r\ncontent-length: 4\r\n\r\nevil",
+        ),
+        (
+            Method::HEAD,
+            "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil",
+        ),
+        (
+            Method::HEAD,
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nevil\r\n0\r\n\r\n",
+        ),
+    ] {
+        let upstream = Raw::start(move |mut peer| async move {
+            while let Some(head) = peer.read_head().await {
+                let own = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nnext";
+                let is_first = head.contains("/first");
+                peer.write(if is_first { answer } else { own }).await;
+            }
+        })
+        .await;
+        let stage = Stage::set().upstream_at(upstream.url()).start().await;
+        let mut client = stage.client().await;
+        for _ in 0..3 {
+            let first = request(method.clone(), "/api/first").body(full(""));
+            let reply = client.send(first.unwrap()).await;
+            assert!([200, 204, 304, 502].contains(&reply.status), "{reply:?}");
+            assert!(!reply.body.ends_with(b"evil"), "{answer}: {reply:?}");
+            let reply = client.get("/api/next").await.expect_ok();
+            assert_eq!(reply.body, "next", "{answer}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_early_hint_comes_before_the_answer() {
     let go_on = Arc::new(Notify::new());

@@ -2,8 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
@@ -99,11 +98,7 @@ impl Clocks {
     fn new() -> Self {
         let directory = Directory::new();
         let path = directory.write("clocks", &"\0".repeat(16));
-        let library = directory.path().join("clocks.so");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/clocks.c");
-        let mut compiler = Command::new("cc");
-        compiler.args(["-shared", "-fPIC", "-o"]).arg(&library);
-        assert!(compiler.arg(source).status().unwrap().success());
+        let library = directory.preload("clocks.c");
         Self {
             off: File::options().write(true).open(&path).unwrap(),
             path,

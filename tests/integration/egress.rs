@@ -340,7 +340,7 @@ async fn a_reload_leads_new_connections_through_the_new_one() {
 }
 
 #[tokio::test]
-async fn the_environment_names_no_proxy() {
+async fn the_environment_names_no_proxy_and_no_file_for_keys() {
     let (own, foreign) = (
         EgressProxy::start().await.unwrap(),
         EgressProxy::start().await.unwrap(),
@@ -376,6 +376,8 @@ async fn the_environment_names_no_proxy() {
             environment.push((name, &url));
         }
         environment.extend([("NO_PROXY", exceptions), ("no_proxy", exceptions)]);
+        let keys = stage.directory.path().join("keys");
+        environment.push(("SSLKEYLOGFILE", keys.to_str().unwrap()));
         let listen = "drain_delay = \"0s\"\n[log]\nlevel = \"trace\"";
         let mut process = Process::start_in(&environment, stage, listen).await;
         let mut client = Client::connect(process.address).await;
@@ -383,6 +385,7 @@ async fn the_environment_names_no_proxy() {
         drop(client);
         process.signal("TERM");
         let log = process.rest().await;
+        assert!(!keys.exists(), "the keys of its sessions are nobody's");
         // Nor does its log show the credentials, as they are or as they are sent.
         let sent = own.requests();
         let sent = sent.iter().filter_map(|it| it.field("proxy-authorization"));

@@ -97,7 +97,6 @@ fn there_is_no_lock_but_these() {
             "fake/locked.rs",
             "metrics/cells.rs",
             "provider/rotation.rs",
-            "proxy/upstream.rs",
             "token/cache/",
             "token/pace.rs",
         ],

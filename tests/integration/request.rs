@@ -2,6 +2,7 @@
 
 use http::Method;
 use pillion::fake::Upstream;
+use tokio::io::AsyncWriteExt as _;
 
 use crate::stage::{Stage, full, request};
 
@@ -618,7 +619,7 @@ async fn a_body_that_stands_still_is_not_waited_for() {
         .await;
     let head = "POST /api/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhello";
     let answer = stage.exchange(head).await;
-    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
     assert!(stage.upstream.requests().is_empty());
 }
 
@@ -633,4 +634,85 @@ async fn a_connection_over_the_limit_is_told_so_and_closed() {
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
     assert!(answer.contains("urn:pillion:problem:overloaded"));
     first.get("/api/").await.expect_ok();
+}
+
+/// Each sign of a web page is enough, whatever the others say.
+#[tokio::test]
+async fn no_sign_of_an_app_outweighs_a_sign_of_a_web_page() {
+    let stage = Stage::set()
+        .top("[listen]\nrequire_header = \"X-Pillion\"")
+        .start()
+        .await;
+    let hosts = [("localhost:8080", true), ("evil.example", false)];
+    let marks = [(&["1"][..], true), (&[""], true), (&[], false)];
+    let origins = [
+        (&[][..], true),
+        (&["http://localhost:3000"], true),
+        (&["http://127.0.0.1"], true),
+        (&["https://evil.example"], false),
+        (&["null"], false),
+        (&["http://localhost:3000", "https://evil.example"], false),
+    ];
+    let sites = [
+        (&[][..], true),
+        (&["none"], true),
+        (&["same-origin"], true),
+        (&["same-site"], true),
+        (&["cross-site"], false),
+        (&["Cross-Site"], false),
+        (&["none", "cross-site"], false),
+    ];
+    let mut client = stage.client().await;
+    let mut let_in = 0;
+    for (host, is_host) in hosts {
+        for (mark, is_mark) in marks {
+            for (origin, is_origin) in origins {
+                for (site, is_site) in sites {
+                    let mut get = http::Request::builder().uri("/api/").header("host", host);
+                    for (name, values) in [
+                        ("x-pillion", mark),
+                        ("origin", origin),
+                        ("sec-fetch-site", site),
+                    ] {
+                        for value in values {
+                            get = get.header(name, *value);
+                        }
+                    }
+                    let reply = client.send(get.body(full("")).unwrap()).await;
+                    if is_host && is_mark && is_origin && is_site {
+                        reply.expect_ok();
+                        let_in += 1;
+                    } else {
+                        reply.expect_problem(403, "forbidden-caller");
+                    }
+                }
+            }
+        }
+    }
+    assert_eq!((let_in, stage.upstream.server().requests()), (24, 24));
+}
+
+/// Whoever has been answered before it was asked for its body may send it or not: neither is taken for a request.
+#[tokio::test]
+async fn what_follows_an_expectation_that_was_not_met_is_no_request() {
+    let stage = Stage::new().await;
+    let head = "POST /nowhere HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 66\r\n\r\n";
+    let smuggled = "GET /api/smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut wire = stage.wire().await;
+    wire.write(head).await;
+    let answer = wire.read_head().await;
+    assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+    // The connection may have been closed already.
+    wire.stream.write_all(smuggled.as_bytes()).await.ok();
+    wire.stream.write_all(smuggled.as_bytes()).await.ok();
+    wire.stream.shutdown().await.ok();
+    let rest = wire.read_to_end().await;
+    assert!(!rest.contains("smuggled"), "{rest}");
+    assert!(
+        stage
+            .upstream
+            .requests()
+            .iter()
+            .all(|it| it.target != "/smuggled")
+    );
 }

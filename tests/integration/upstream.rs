@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{Method, Request};
 use http_body_util::Full;
+use hyper_util::rt::TokioIo;
 use pillion::cli::run::{self, Overlay, StartError};
 use pillion::config::reload::LoadError;
 use pillion::fake::{Authority, EgressProxy, Fault, Upstream};
@@ -345,6 +346,7 @@ async fn a_second_connection_resumes_the_session_of_the_first() {
             host: "api.example".to_owned(),
             port: 443,
             tls: Some(clients.configure(&TlsSettings::default()).unwrap()),
+            socket: None,
             resolved: Some(upstream.address()),
             egress_proxy,
             allow_plaintext: false,
@@ -362,7 +364,9 @@ async fn expect_resumption(endpoint: &Endpoint) {
         (HandshakeKind::Full, b"http/1.1".to_vec())
     );
     // The ticket comes with the first answer.
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(first).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(first))
+        .await
+        .unwrap();
     let connection = tokio::spawn(connection);
     let request = Request::get("/status/204").header("host", "api.example");
     let request = request.body(Full::<Bytes>::default()).unwrap();
@@ -382,7 +386,7 @@ fn handshake(transport: &Transport) -> (HandshakeKind, Vec<u8>) {
     let Transport::Tls(stream) = transport else {
         panic!("plaintext");
     };
-    let (_, session) = stream.inner().get_ref();
+    let (_, session) = stream.get_ref();
     let protocol = session.alpn_protocol().unwrap().to_vec();
     (session.handshake_kind().unwrap(), protocol)
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout};
 
 use crate::net::connect::{Endpoint, EndpointSettings};
@@ -102,6 +103,7 @@ impl Call {
             host: address.ip().to_string(),
             port: address.port(),
             tls: None,
+            socket: None,
             resolved: Some(address),
             egress_proxy: None,
             allow_plaintext: true,
@@ -109,7 +111,7 @@ impl Call {
         })
         .map_err(NoAnswer::because)?;
         let transport = endpoint.connect().await.map_err(NoAnswer::because)?;
-        let (mut sender, connection) = http1::handshake(transport)
+        let (mut sender, connection) = http1::handshake(TokioIo::new(transport))
             .await
             .map_err(NoAnswer::because)?;
         let connection = tokio::spawn(connection);

@@ -325,6 +325,9 @@ fn upstream(ask: &Ask, onward: &Onward, forwarded: &Forwarded) -> Vec<String> {
         ask.method(),
         forwarded.target
     )];
+    if let Some(path) = &settings.socket {
+        lines.push(format!("through the Unix socket {}", path.display()));
+    }
     if let Some(address) = settings.resolved {
         lines.push(format!("at {address}, because of `resolve`"));
     }

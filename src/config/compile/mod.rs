@@ -10,6 +10,7 @@ use std::convert::Infallible;
 use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -251,6 +252,7 @@ impl Compiler<'_> {
         let endpoint = self.endpoint(
             url,
             &Way {
+                socket: None,
                 tls: file.tls.as_ref(),
                 egress_proxy: file.egress_proxy.as_ref(),
                 allow_plaintext: file.allow_plaintext,
@@ -375,6 +377,7 @@ impl Compiler<'_> {
         let endpoint = self.endpoint(
             origin,
             &Way {
+                socket: None,
                 tls: file.tls.as_ref(),
                 egress_proxy: file.egress_proxy.as_ref(),
                 allow_plaintext: file.allow_plaintext,
@@ -403,13 +406,15 @@ impl Compiler<'_> {
             .resolve
             .iter()
             .find(|entry| entry.host.value == key);
-        let resolved = self
-            .surroundings
-            .resolve
-            .get(&key)
-            .copied()
-            .or(in_file.map(|entry| entry.address.value));
+        let overlaid = self.surroundings.resolve.get(&key).copied();
+        // The demo's stand-ins come before a socket, which comes before everything else in the file.
+        let socket = way.socket.filter(|_| overlaid.is_none()).cloned();
+        let resolved = match socket {
+            Some(_) => None,
+            None => overlaid.or(in_file.map(|entry| entry.address.value)),
+        };
         let egress = way.egress_proxy.or(self.file.egress_proxy.as_ref());
+        let egress = egress.filter(|_| socket.is_none());
         let proxy = egress::proxy_for(egress, &host, resolved);
         let user = proxy.and_then(egress::user);
         let settings = tls_settings(way.tls);
@@ -417,6 +422,7 @@ impl Compiler<'_> {
         (
             &key,
             encrypted,
+            &socket,
             resolved,
             proxy.map(|proxy| (&proxy.host, proxy.port)),
             &user,
@@ -440,6 +446,7 @@ impl Compiler<'_> {
             host,
             port,
             tls: config,
+            socket,
             resolved,
             egress_proxy: proxy
                 .map(|proxy| egress::egress_proxy(proxy, user, &self.surroundings.secrets)),
@@ -482,6 +489,7 @@ impl Compiler<'_> {
 
 /// What a route or a provider says about its connections.
 struct Way<'a> {
+    socket: Option<&'a PathBuf>,
     tls: Option<&'a TlsFile>,
     egress_proxy: Option<&'a EgressFile>,
     allow_plaintext: bool,

@@ -68,6 +68,7 @@ impl Compiler<'_> {
         let endpoint = self.endpoint(
             url,
             &Way {
+                socket: file.socket.as_ref(),
                 tls: file.tls.as_ref(),
                 egress_proxy: file.egress_proxy.as_ref(),
                 allow_plaintext: file.allow_plaintext,

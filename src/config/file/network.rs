@@ -55,18 +55,25 @@ pub(super) fn place(value: &Value<'_>, report: &mut Report) -> Option<Place> {
     let Some(path) = text.strip_prefix("unix:") else {
         return address(value, report).map(Place::Address);
     };
+    socket(path, "unix:/run/pillion/proxy.sock", value.span(), report).map(Place::Socket)
+}
+
+/// The path of a Unix socket; `example` is what the whole value may look like.
+pub(super) fn socket(
+    path: &str,
+    example: &str,
+    span: Range<usize>,
+    report: &mut Report,
+) -> Option<PathBuf> {
     // The room that the system has for it, with a nought at its end (unix(7)).
-    if !path.starts_with('/') || path.len() > 107 {
-        report.push(
-            Diagnostic::error(
-                "expected an absolute path of at most 107 bytes",
-                value.span(),
-            )
-            .hint("write something like \"unix:/run/pillion/proxy.sock\""),
-        );
-        return None;
+    if path.starts_with('/') && path.len() <= 107 {
+        return Some(PathBuf::from(path));
     }
-    Some(Place::Socket(PathBuf::from(path)))
+    report.push(
+        Diagnostic::error("expected an absolute path of at most 107 bytes", span)
+            .hint(format!("write something like \"{example}\"")),
+    );
+    None
 }
 
 /// An exact host name, in lower case.

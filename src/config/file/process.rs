@@ -11,7 +11,7 @@ use super::names::unique;
 use super::network::{Place, address, header_name, host, place};
 use super::reader::{Table, Value};
 use super::unit::{duration, size, some_time};
-use super::value::{choice, count, is_not_empty, list, one_or_list};
+use super::value::{choice, count, integer, is_not_empty, list, one_or_list};
 use crate::config::report::{Diagnostic, Report};
 use crate::config::span::{Spanned, value_or};
 
@@ -22,6 +22,8 @@ pub struct ListenFile {
     pub addresses: Vec<Spanned<SocketAddr>>,
     /// Unix sockets to listen on.
     pub sockets: Vec<Spanned<PathBuf>>,
+    /// Users, besides our own and root, whose processes may call through the sockets.
+    pub peer_uids: Vec<Spanned<u32>>,
     /// The addresses are the default: one that the machine does not have (IPv6) may be left out.
     pub defaulted: bool,
     /// Threads; as many as there are cores if left out.
@@ -113,6 +115,10 @@ pub(super) fn listen(table: Option<Table<'_>>, report: &mut Report) -> ListenFil
             report,
         ))
     });
+    let peer_uids = table.read("peer_uids", report, |value, report| {
+        let all = list(value, "a list of user ids", report, user_id)?;
+        Some(unique(all, "a user id", report))
+    });
     let workers = table.read("workers", report, |value, report| {
         NonZeroUsize::new(count(value, report)?)
     });
@@ -133,6 +139,12 @@ pub(super) fn listen(table: Option<Table<'_>>, report: &mut Report) -> ListenFil
             Place::Socket(path) => sockets.push(Spanned::new(path, place.span)),
         }
     }
+    if let Some(peer_uids) = peer_uids.as_ref().filter(|_| sockets.is_empty()) {
+        report.push(
+            Diagnostic::error("only through a Unix socket is it known who calls", peer_uids.span.clone())
+                .hint("add something like \"unix:/run/pillion/proxy.sock\" to `address`, or leave this out"),
+        );
+    }
     if defaulted {
         let own = [
             IpAddr::from(Ipv4Addr::LOCALHOST),
@@ -146,12 +158,22 @@ pub(super) fn listen(table: Option<Table<'_>>, report: &mut Report) -> ListenFil
         defaulted,
         addresses: listed,
         sockets,
+        peer_uids: value_or(peer_uids, Vec::new()),
         workers,
         hosts: value_or(hosts, Vec::new()),
         require_header,
         drain_timeout: value_or(drain_timeout, Duration::from_secs(25)),
         drain_delay: value_or(drain_delay, Duration::from_secs(1)),
     }
+}
+
+fn user_id(value: &Value<'_>, report: &mut Report) -> Option<u32> {
+    let number = integer(value, "a user id, which is a number", report)?;
+    let id = u32::try_from(number).ok();
+    if id.is_none() {
+        report.push(Diagnostic::error("this is not a user id", value.span()));
+    }
+    id
 }
 
 pub(super) fn admin(table: Option<Table<'_>>, report: &mut Report) -> AdminFile {

@@ -1,6 +1,7 @@
 //! `[[route]]`: which requests, which token, where to.
 
 use std::ops::Range;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::header::{self, AUTHORIZATION};
@@ -38,6 +39,8 @@ pub struct RouteFile {
     pub methods: Vec<Spanned<Method>>,
     /// Where the request goes: scheme, authority and base path, no query. None where the token is handed out.
     pub upstream: Option<Spanned<Uri>>,
+    /// The Unix socket through which it goes there; over the network if absent.
+    pub socket: Option<PathBuf>,
     /// The token is the answer; the place is that of the word.
     pub hand_out: Option<Spanned<()>>,
     /// Whose token it carries.
@@ -142,8 +145,18 @@ pub(super) fn route(value: &Value<'_>, report: &mut Report) -> Option<RouteFile>
         let example = "upstream = \"https://api.example.com\"";
         let upstream = table.require("upstream", example, report, upstream);
         // What is reported as wrong is never used; the other checks go on with this in its place.
-        let otherwise = || Spanned::new(Uri::from_static("http://localhost"), span.clone());
+        let otherwise = || {
+            let url = Uri::from_static("http://localhost");
+            Spanned::new((url, None), span.clone())
+        };
         Some(upstream.unwrap_or_else(otherwise))
+    };
+    let (route_upstream, socket) = match route_upstream {
+        Some(Spanned {
+            value: (url, socket),
+            span,
+        }) => (Some(Spanned::new(url, span)), socket),
+        None => (None, None),
     };
     let provider = table.require("provider", "provider = \"NAME\"", report, name);
     let inputs = table.read("inputs", report, |value, report| {
@@ -187,6 +200,7 @@ pub(super) fn route(value: &Value<'_>, report: &mut Report) -> Option<RouteFile>
         hosts: value_or(hosts, Vec::new()),
         methods: value_or(methods, Vec::new()),
         upstream: route_upstream,
+        socket,
         provider,
         inputs: value_or(inputs, Vec::new()),
         headers,

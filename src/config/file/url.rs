@@ -1,24 +1,52 @@
 //! URLs of the file.
 
 use std::ops::Range;
+use std::path::PathBuf;
 
 use http::Uri;
 
+use super::network::socket;
 use super::reader::Value;
 use super::value::hidden_string;
 use crate::config::report::{Diagnostic, Report};
 
-/// Where requests go: no query, because the request brings its own.
-pub(super) fn upstream(value: &Value<'_>, report: &mut Report) -> Option<Uri> {
+/// Where requests go: no query, because the request brings its own. With the Unix socket that leads there, if one does.
+pub(super) fn upstream(value: &Value<'_>, report: &mut Report) -> Option<(Uri, Option<PathBuf>)> {
     let text = hidden_string(value, "a URL", report)?;
+    if let Some(rest) = text.strip_prefix("unix:") {
+        return unix(rest, value.span(), report);
+    }
+    no_query(text, value.span(), report).map(|url| (url, None))
+}
+
+/// `unix:/run/app.sock`, and after a further colon what would follow `http:` in a URL: `/base`, or `//host/base`.
+fn unix(text: &str, span: Range<usize>, report: &mut Report) -> Option<(Uri, Option<PathBuf>)> {
+    // As in other URLs, what may have a secret in it is not shown.
+    if !text.contains(['@', '?', '#', '\n']) {
+        report.show(span.clone());
+    }
+    let (path, rest) = match text.split_once(":/") {
+        Some((path, rest)) => (path, format!("/{rest}")),
+        None => (text, "/".to_owned()),
+    };
+    let target = if rest.starts_with("//") {
+        format!("http:{rest}")
+    } else {
+        format!("http://localhost{rest}")
+    };
+    let path = socket(path, "unix:/run/app.sock", span.clone(), report)?;
+    Some((no_query(&target, span, report)?, Some(path)))
+}
+
+fn no_query(text: &str, span: Range<usize>, report: &mut Report) -> Option<Uri> {
     if text.contains('?') {
         report.push(
-            Diagnostic::error("an upstream has no query", value.span())
+            Diagnostic::error("an upstream has no query", span)
                 .hint("end the URL before the `?`: the query is the request's own"),
         );
         return None;
     }
-    url(text, value.span(), report)
+    url(text, span, report)
 }
 
 /// Where tokens are asked for: it may have a query (RFC 6749 §3.2), which is not shown.

@@ -14,6 +14,7 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 
 use super::FetchError;
 use crate::net::connect::{ConnectError, Endpoint};
@@ -122,7 +123,7 @@ async fn exchange(
     })?;
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(MAX_ANSWER_BYTES)
-        .handshake(transport)
+        .handshake(TokioIo::new(transport))
         .await
         .map_err(|error| broken(&error))?;
     tracing::trace!(method = %request.method(), "asked");

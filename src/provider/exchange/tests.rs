@@ -16,6 +16,7 @@ async fn start() -> (IdentityProvider, Target) {
         host: address.ip().to_string(),
         port: address.port(),
         tls: None,
+        socket: None,
         resolved: None,
         egress_proxy: None,
         allow_plaintext: false,

@@ -189,9 +189,13 @@ where
         })
     }
 
-    /// When the last piece was given out.
+    /// When the last piece was given out; now, while the app is waited for.
     pub fn moved_at(&self) -> Option<Instant> {
-        self.0.as_ref().map(|source| source.borrow().moved_at)
+        let source = self.0.as_ref()?.borrow();
+        Some(match source.idle_timer {
+            Some(_) => Instant::now(),
+            None => source.moved_at,
+        })
     }
 
     /// Why the app's body will not end, if it will not.

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 #[derive(Debug)]
@@ -32,6 +33,16 @@ impl Directory {
     pub(crate) fn replace(&self, name: &str, text: &str) {
         let new = self.write(&format!("{name}.new"), text);
         std::fs::rename(new, self.0.join(name)).unwrap();
+    }
+
+    /// A library for `LD_PRELOAD`, of this file among the tests.
+    pub(crate) fn preload(&self, source: &str) -> PathBuf {
+        let library = self.0.join(source).with_extension("so");
+        let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration");
+        let mut compiler = Command::new("cc");
+        compiler.args(["-shared", "-fPIC", "-o"]).arg(&library);
+        assert!(compiler.arg(tests.join(source)).status().unwrap().success());
+        library
     }
 
     /// A new version of a mounted ConfigMap with this proxy.toml: a directory of its own, and `..data` swapped to it.

@@ -65,6 +65,11 @@ impl Process {
     ) -> Self {
         let mut program = pillion();
         program.envs(environment.iter().copied());
+        Self::launch(program, config, listen).await
+    }
+
+    /// The same, as this command starts it: `pillion` itself, or what becomes it.
+    pub(crate) async fn launch(program: Command, config: &str, listen: &str) -> Self {
         Self::spawn(program, Directory::new(), config, listen).await
     }
 
@@ -120,6 +125,14 @@ impl Process {
                 .unwrap()
                 .success()
         );
+    }
+
+    /// What it has used of a core so far, in hundredths of a second (proc(5)).
+    pub(crate) fn cpu_ticks(&self) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let (_, fields) = stat.rsplit_once(") ").unwrap();
+        let mut fields = fields.split(' ').skip(11).map(|ticks| ticks.parse::<u64>());
+        fields.next().unwrap().unwrap() + fields.next().unwrap().unwrap()
     }
 
     /// Waits for a line of its log.

@@ -136,6 +136,14 @@ impl Peer {
         bytes
     }
 
+    /// Reads so many bytes, or all that there are, and forgets them.
+    pub(crate) async fn discard(&mut self, count: usize) {
+        let mut rest = (&mut self.stream).take(count as u64);
+        tokio::io::copy(&mut rest, &mut tokio::io::sink())
+            .await
+            .ok();
+    }
+
     async fn read_line(&mut self) -> String {
         let mut line = Vec::new();
         while !line.ends_with(b"\r\n") {
@@ -166,7 +174,7 @@ impl Peer {
 
     /// Waits for the other side to close.
     pub(crate) async fn read_to_end(&mut self) {
-        self.stream.read_to_end(&mut Vec::new()).await.ok();
+        self.discard(usize::MAX).await;
     }
 
     /// Says that there is nothing more to come; over TLS, with `close_notify`.

@@ -1,6 +1,5 @@
-//! The rules of HTTP about requests, case by case: `tests/corpus/requests.toml`.
+//! Requests of every shape, right and wrong, to an upstream that reads them by itself.
 
-use std::fs;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -8,6 +7,7 @@ use tokio::time::timeout;
 
 use crate::stage::{Stage, StrictUpstream, Wire};
 
+/// `tests/corpus/requests.toml`, which says what the fields mean.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Corpus {
@@ -37,12 +37,8 @@ struct Rule {
 
 #[tokio::test]
 async fn every_request_is_passed_on_well_formed_or_refused() {
-    let text = fs::read_to_string(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/tests/corpus/requests.toml"
-    ))
-    .unwrap();
-    let corpus: Corpus = toml::from_str(&text).unwrap();
+    let text = include_str!("../../corpus/requests.toml");
+    let corpus: Corpus = toml::from_str(text).unwrap();
     let upstream = StrictUpstream::start().await;
     // One worker, so that whatever a case leaves on a connection to the upstream meets the next request.
     let stage = Stage::set()
