@@ -1,5 +1,6 @@
 //! `pillion init`: what it writes is good as it is, and nothing that is there is lost.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Output;
@@ -63,16 +64,20 @@ fn everything_that_has_to_be_supplied_is_named_in_the_file_and_on_the_terminal()
         let (file, _) = config::read("proxy.toml", &written).unwrap();
         let head = written.split("[listen]").next().unwrap();
         let references = format!("{file:?}");
-        let mut named = 0;
+        let mut named = BTreeSet::new();
         for (start, what) in [("Env(\"", "environment variable"), ("File(\"", "file")] {
             for after in references.split(start).skip(1) {
                 let line = format!("{what} {}", after.split('"').next().unwrap());
                 assert!(head.contains(&line), "{name}: {line}\n{head}");
                 assert!(told.contains(&line), "{name}: {line}\n{told}");
-                named += 1;
+                named.insert(line);
             }
         }
-        assert!(named > 0, "{name}: {references}");
+        let listed = told.lines().filter(|line| line.starts_with("  ")).count();
+        assert!(
+            listed > 0 && listed == named.len(),
+            "{name}: {named:?}\n{told}"
+        );
     }
 }
 

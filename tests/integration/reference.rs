@@ -101,7 +101,8 @@ fn probes(table: &str) -> Vec<String> {
     let but = |text: &str, line: &str| text.replace(&format!("{line}\n"), "");
     match table {
         "file" => vec![String::new()],
-        "listen" | "admin" | "limits" | "log" => vec![format!("[{table}]\n")],
+        "listen" => each("[listen]\n", &["", "address = \"unix:/run/a.sock\""]),
+        "admin" | "limits" | "log" => vec![format!("[{table}]\n")],
         "oauth2" => each(&format!("{CLIENT}inputs = [\"tenant\"]\n"), &OAUTH2_KEYS),
         "http" => vec![HTTP.to_owned()],
         "graphql" => each(

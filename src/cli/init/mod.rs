@@ -176,8 +176,8 @@ fn section<'a>(text: &'a str, title: &str) -> &'a str {
 /// What the references of a text name, each once.
 fn wanted(text: &str) -> Vec<String> {
     let mut wanted = Vec::new();
-    let lines = text.lines().filter(|line| !line.starts_with('#'));
-    for line in lines {
+    let without_comments = text.lines().map(|line| line.split('#').next());
+    for line in without_comments.flatten() {
         for (start, what) in [
             ("{ env = \"", "environment variable"),
             ("{ file = \"", "file"),

@@ -94,10 +94,18 @@ pub(super) static LISTEN: Table = Table {
             "address",
             Kind::Either(&[PLACE, Kind::List(&PLACE)]),
             r#"["127.0.0.1:8080", "unix:/run/pillion/proxy.sock"]"#,
-            "Where to listen: addresses, and Unix sockets, which are for the same \
-             user only.",
+            "Where to listen: addresses, and Unix sockets, which are for \
+             processes of pillion's own user and of root.",
         )
         .or(r#"["127.0.0.1:8080", "[::1]:8080"]"#),
+        Key::new(
+            "peer_uids",
+            Kind::List(&Kind::Integer(0, 0xffff_ffff)),
+            "[1000]",
+            "Users whose processes may call through a Unix socket in `address`, besides \
+             pillion's own user and root.",
+        )
+        .or("[]"),
         Key::new("workers", COUNT, "4", "Threads that serve requests.")
             .or_else("as many as there are cores"),
         Key::new(

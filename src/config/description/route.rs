@@ -6,6 +6,11 @@ use super::values::{
 };
 use super::{Key, Kind, Of, Table};
 
+const UPSTREAM: Kind = Kind::Either(&[
+    Kind::Text("URL", "^https?://[^@#?]+$"),
+    Kind::Text("Unix socket", "^unix:/"),
+]);
+
 pub(super) static ROUTE: Table = Table {
     name: "route",
     written: "[[route]]",
@@ -45,7 +50,7 @@ pub(super) static ROUTE: Table = Table {
         .or_else("any"),
         Key::new(
             "upstream",
-            Kind::Text("URL", "^https?://[^@#?]+$"),
+            UPSTREAM,
             r#""https://api.example.com/v1""#,
             "Where the request goes: never anywhere else, whatever a header or a \
              redirect says.",
