@@ -333,6 +333,15 @@ fn the_table_of_metrics_is_complete_and_names_no_other() {
         .filter(|quoted| quoted.starts_with("pillion_"))
         .collect();
     assert_eq!(listed, served);
+    let alerts = blocks_of("docs/operations.md", operations);
+    let alerts = alerts.iter().find(|block| block.kind == "yaml").unwrap();
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let words = alerts.text.split(|c| !is_part(c));
+    let named: Vec<_> = words.filter(|it| it.starts_with("pillion_")).collect();
+    assert!(named.len() > 5);
+    for metric in named {
+        assert!(served.contains(metric), "{metric}");
+    }
 }
 
 fn readme() -> String {
