@@ -86,11 +86,11 @@ pub enum Kind {
     /// A table whose keys are known.
     Table(&'static Table),
     /// A table whose keys are names: what the names are called, and what their values can be.
-    Names(&'static str, &'static Kind),
+    Names(&'static str, &'static Self),
     /// Any number of these.
-    List(&'static Kind),
+    List(&'static Self),
     /// One of these kinds.
-    Either(&'static [Kind]),
+    Either(&'static [Self]),
     /// Whatever JSON has, written as TOML; its strings are templates.
     Json,
 }

@@ -4,55 +4,57 @@ use serde_json::{Map, Value, json};
 
 use super::{Absent, FILE, Key, Kind, Of, TABLES, Table};
 
+/// An object of the schema.
+type Object = Map<String, Value>;
+
 /// The schema of the file.
 ///
 /// It knows keys, types and words, and not what one place of the file says about another: that is `pillion check`.
 #[must_use]
 pub fn schema() -> Value {
-    let definitions: Map<_, _> = TABLES
-        .iter()
-        .filter(|table| table.name != FILE.name)
-        .map(|table| (table.name.to_owned(), of_table(table)))
+    let others = TABLES.iter().filter(|table| table.name != FILE.name);
+    let definitions: Object = others
+        .map(|table| (table.name.to_owned(), of_table(table).into()))
         .collect();
     let mut schema = of_table(&FILE);
-    schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
-    schema["title"] = json!("proxy.toml of pillion");
-    schema["$defs"] = Value::Object(definitions);
-    schema
+    let draft = "https://json-schema.org/draft/2020-12/schema";
+    schema.insert("$schema".to_owned(), draft.into());
+    schema.insert("title".to_owned(), "proxy.toml of pillion".into());
+    schema.insert("$defs".to_owned(), definitions.into());
+    schema.into()
 }
 
-fn of_table(table: &Table) -> Value {
-    let properties: Map<_, _> = table
-        .keys
-        .iter()
-        .map(|key| (key.name.to_owned(), of_key(key)))
+fn of_table(table: &Table) -> Object {
+    let keys = table.keys.iter();
+    let properties: Object = keys
+        .clone()
+        .map(|key| (key.name.to_owned(), of_key(key).into()))
         .collect();
-    let required: Vec<_> = table
-        .keys
-        .iter()
+    let required: Vec<&str> = keys
+        .clone()
         .filter(|key| key.absent == Absent::Never && key.only_with.is_none())
         .map(|key| key.name)
         .collect();
-    let mut schema = json!({
-        "type": "object",
-        "description": table.about,
-        "properties": properties,
-        "required": required,
-        "additionalProperties": false,
-    });
-    let any_of = |keys: &[&str]| {
+    let mut schema = object([
+        ("type", "object".into()),
+        ("description", table.about.into()),
+        ("properties", properties.into()),
+        ("required", required.into()),
+        ("additionalProperties", false.into()),
+    ]);
+    let each = |keys: &[&str]| {
         keys.iter()
             .map(|key| json!({ "required": [key] }))
             .collect()
     };
     match table.of {
-        Of::Any => {}
-        Of::One(keys) => schema["oneOf"] = any_of(keys),
-        Of::Some(keys) => schema["anyOf"] = any_of(keys),
-    }
-    let conditions: Vec<_> = table.keys.iter().flat_map(conditions).collect();
+        Of::Any => None,
+        Of::One(keys) => schema.insert("oneOf".to_owned(), each(keys)),
+        Of::Some(keys) => schema.insert("anyOf".to_owned(), each(keys)),
+    };
+    let conditions: Vec<Value> = keys.flat_map(conditions).collect();
     if !conditions.is_empty() {
-        schema["allOf"] = Value::Array(conditions);
+        schema.insert("allOf".to_owned(), conditions.into());
     }
     schema
 }
@@ -71,58 +73,80 @@ fn conditions(key: &Key) -> Vec<Value> {
     conditions
 }
 
-fn of_key(key: &Key) -> Value {
+fn of_key(key: &Key) -> Object {
     let mut schema = of_kind(&key.kind);
-    let mut about = format!(
-        "{}\n\nExample: `{} = {}`",
-        key.about,
-        toml_key(key.name),
-        key.example
-    );
+    let name = toml_key(key.name);
+    let mut about = format!("{}\n\nExample: `{name} = {}`", key.about, key.example);
     match key.absent {
         Absent::Never => {}
-        // Editors show and insert it; what is not JSON is told in words.
-        Absent::Same(value) => match serde_json::from_str::<Value>(value) {
-            Ok(default) => schema["default"] = default,
+        Absent::Same(value) => match serde_json::from_str(value) {
+            Ok(default) => {
+                schema.insert("default".to_owned(), default);
+            }
+            // What TOML and JSON do not have in common is told in words.
             Err(_) => about.push_str(&format!("\n\nIf left out: `{value}`")),
         },
         Absent::Words(words) => about.push_str(&format!("\n\nIf left out: {words}")),
     }
-    schema["description"] = json!(about);
+    schema.insert("description".to_owned(), about.into());
     schema
 }
 
 /// A key as TOML writes it: in quotes if it must be.
 fn toml_key(name: &str) -> String {
-    let is_bare = name
-        .chars()
-        .all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
-    if is_bare {
+    let is_bare = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+    if name.chars().all(is_bare) {
         name.to_owned()
     } else {
         format!("\"{name}\"")
     }
 }
 
-fn of_kind(kind: &Kind) -> Value {
+fn of_kind(kind: &Kind) -> Object {
     match *kind {
-        Kind::Boolean => json!({ "type": "boolean" }),
-        Kind::Just(value) => json!({ "const": value }),
-        Kind::Number => json!({ "type": "number" }),
-        Kind::Whole => json!({ "type": "integer" }),
-        Kind::Integer(least, u64::MAX) => json!({ "type": "integer", "minimum": least }),
+        Kind::Boolean => of_type("boolean"),
+        Kind::Number => of_type("number"),
+        Kind::Whole => of_type("integer"),
+        Kind::Just(value) => object([("const", value.into())]),
         Kind::Integer(least, most) => {
-            json!({ "type": "integer", "minimum": least, "maximum": most })
+            let mut schema = of_type("integer");
+            schema.insert("minimum".to_owned(), least.into());
+            if most < u64::MAX {
+                schema.insert("maximum".to_owned(), most.into());
+            }
+            schema
         }
-        Kind::Choice(choices) => json!({ "type": "string", "enum": choices }),
-        Kind::Text(_, "") => json!({ "type": "string" }),
-        Kind::Text(_, pattern) => json!({ "type": "string", "minLength": 1, "pattern": pattern }),
-        Kind::Table(table) => json!({ "$ref": format!("#/$defs/{}", table.name) }),
-        Kind::Names(_, values) => {
-            json!({ "type": "object", "additionalProperties": of_kind(values) })
+        Kind::Choice(choices) => object([("type", "string".into()), ("enum", choices.into())]),
+        Kind::Text(_, "") => of_type("string"),
+        Kind::Text(_, pattern) => object([
+            ("type", "string".into()),
+            ("minLength", 1.into()),
+            ("pattern", pattern.into()),
+        ]),
+        Kind::Table(table) => object([("$ref", format!("#/$defs/{}", table.name).into())]),
+        Kind::Names(_, values) => object([
+            ("type", "object".into()),
+            ("additionalProperties", of_kind(values).into()),
+        ]),
+        Kind::List(elements) => object([
+            ("type", "array".into()),
+            ("items", of_kind(elements).into()),
+        ]),
+        Kind::Either(kinds) => {
+            let kinds: Vec<Value> = kinds.iter().map(|kind| of_kind(kind).into()).collect();
+            object([("anyOf", kinds.into())])
         }
-        Kind::List(elements) => json!({ "type": "array", "items": of_kind(elements) }),
-        Kind::Either(kinds) => json!({ "anyOf": kinds.iter().map(of_kind).collect::<Vec<_>>() }),
-        Kind::Json => json!({}),
+        Kind::Json => Object::new(),
     }
+}
+
+fn of_type(name: &str) -> Object {
+    object([("type", name.into())])
+}
+
+fn object<const N: usize>(members: [(&str, Value); N]) -> Object {
+    let members = members.into_iter();
+    members
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
 }
