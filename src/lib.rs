@@ -42,20 +42,22 @@
 //! Each uses only what is to the right of it:
 //!
 //! ```text
-//! main -> cli -> admin, fake, config -> proxy -> token -> provider -> net, metrics, clock
+//! main -> cli -> admin, fake, config -> otlp, proxy -> token -> provider -> net, metrics -> clock, log
 //! ```
 //!
 //! | module | what it is about |
 //! |---|---|
 //! | [`cli`] | one file per command, the only place that prints; [`cli::run`] puts everything together |
-//! | [`admin`] | the second listener: probes, metrics, status |
+//! | [`admin`] | the second listener: probes, metrics, and the [status](admin::status) as a page, as JSON and as text |
 //! | [`fake`] | stand-ins of real systems, for the demo and the tests; uses nothing of the rest |
 //! | [`config`] | from what the user wrote to what the program runs on, and every mistake in between |
 //! | [`proxy`] | the request |
 //! | [`token`] | the token: its [life](token::life), its [cache](token::cache), its [failures](token::backoff), and [how often a provider is asked](token::pace) |
 //! | [`provider`] | where tokens come from, from [a request](provider::request) to [what its answer says](provider::reading), and [where secrets are](provider::secret) |
 //! | [`net`] | sockets, TLS, tunnels, pools, workers |
-//! | [`metrics`] | every metric: name, help, labels |
+//! | [`metrics`] | every metric: name, help, labels; and what has [happened](metrics::events) lately |
+//! | [`otlp`] | spans on their way to a collector |
+//! | [`log`] | where log lines go, and how many |
 //! | [`clock`] | what all of them age by, time in suspend included |
 //!
 //! # What must never be
@@ -77,8 +79,10 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod fake;
+pub mod log;
 pub mod metrics;
 pub mod net;
+pub mod otlp;
 pub mod provider;
 pub mod proxy;
 pub mod token;

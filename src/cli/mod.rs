@@ -10,7 +10,6 @@ pub mod demo;
 pub mod explain;
 pub mod init;
 mod loaded;
-pub mod log;
 mod privacy;
 pub mod run;
 mod sheet;

@@ -1,7 +1,6 @@
 //! `pillion run`: puts everything together, and takes it apart again.
 
 use std::collections::HashMap;
-use std::hash::RandomState;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -16,19 +15,21 @@ use tokio::runtime::{Builder, Handle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
-use super::{check, log};
+use super::check;
 use crate::admin::Admin;
 use crate::admin::status::Identity;
-use crate::clock::Moment;
-use crate::config::compile::Surroundings;
+use crate::config::compile::{self, Surroundings};
 use crate::config::file::ListenFile;
 use crate::config::reload::{self, ConfigFile, LoadError};
+use crate::log;
 use crate::metrics::Metrics;
+use crate::metrics::spans::Spans;
 use crate::net::listen::Listener;
 use crate::net::unix::UnixDoor;
 use crate::net::workers::{self, Workers};
+use crate::otlp::Exporter;
 use crate::provider::secret::Secrets;
 use crate::proxy::serve::work;
 use crate::proxy::{Proxy, problem};
@@ -67,6 +68,7 @@ pub struct Running {
     drain_timeout: Duration,
     accepting: JoinSet<()>,
     helping: JoinSet<()>,
+    exporting: JoinSet<()>,
     stop: watch::Sender<bool>,
     workers: Vec<JoinHandle<()>>,
 }
@@ -160,9 +162,9 @@ fn on(kind: SignalKind) -> Result<Signal, StartError> {
 ///
 /// When the configuration, an address or the machine does not allow it.
 pub fn start(path: &Path, overlay: Overlay, logging: bool) -> Result<Running, StartError> {
-    let (file, report, text) = reload::read(path)?;
+    let (file, mut report, text) = reload::read(path)?;
     if logging {
-        log::init(&file.log);
+        log::init(file.log.level, file.log.format);
         if !report.is_empty() {
             tracing::warn!("{}", report.to_plain());
         }
@@ -182,6 +184,21 @@ pub fn start(path: &Path, overlay: Overlay, logging: bool) -> Result<Running, St
         resolve: overlay.resolve.into_iter().collect::<HashMap<_, _>>(),
         trust: overlay.trust,
     };
+    let collector = compile::collector(&file, &mut report, &surroundings);
+    let tracing = file
+        .trace
+        .as_ref()
+        .zip(collector)
+        .map(|(trace, collector)| {
+            let (spans, waiting) = Spans::new(trace.sample);
+            metrics.trace_to(spans);
+            let exporter = Exporter {
+                collector,
+                service: trace.service.clone(),
+                metrics: metrics.clone(),
+            };
+            (exporter, waiting)
+        });
     let (config, plan) =
         ConfigFile::first(PathBuf::from(path), (&file, report, text), surroundings)?;
     let config = Arc::new(config);
@@ -190,6 +207,10 @@ pub fn start(path: &Path, overlay: Overlay, logging: bool) -> Result<Running, St
     let admin_listener = bind(file.admin.address.value, overlay.free_ports)?;
     let proxy = Arc::new(Proxy::new(plan, &metrics, file.limits.replay_budget_bytes));
     let (stop, stopped) = watch::channel(false);
+    let mut exporting = JoinSet::new();
+    if let Some((exporter, waiting)) = tracing {
+        exporting.spawn(exporter.run(waiting, stopped.clone()));
+    }
     let (workers, threads) = {
         let proxy = Arc::clone(&proxy);
         Workers::start(count, move |number, mail| {
@@ -209,11 +230,7 @@ pub fn start(path: &Path, overlay: Overlay, logging: bool) -> Result<Running, St
         proxy: Arc::clone(&proxy),
         metrics: metrics.clone(),
         config: Arc::clone(&config),
-        identity: Identity {
-            started_at: Moment::now(),
-            listening: addresses.clone(),
-            subject_key: RandomState::new(),
-        },
+        identity: Identity::new(addresses.clone(), &metrics),
         quit: Arc::clone(&quit),
     });
     let mut accepting = JoinSet::new();
@@ -233,7 +250,8 @@ pub fn start(path: &Path, overlay: Overlay, logging: bool) -> Result<Running, St
         });
     }
     let mut helping = JoinSet::new();
-    helping.spawn(admin.serve(admin_listener));
+    helping.spawn(Arc::clone(&admin).serve(admin_listener));
+    helping.spawn(async move { admin.identity.recent.follow().await });
     helping.spawn({
         let (config, proxy) = (Arc::clone(&config), Arc::clone(&proxy));
         async move { config.follow(&proxy).await }
@@ -250,6 +268,7 @@ pub fn start(path: &Path, overlay: Overlay, logging: bool) -> Result<Running, St
         drain_timeout: file.listen.drain_timeout,
         accepting,
         helping,
+        exporting,
         stop,
         workers: threads,
     })
@@ -271,6 +290,8 @@ impl Running {
         while self.workers.iter().any(|worker| !worker.is_finished()) && Instant::now() < deadline {
             sleep(DRAIN_POLL).await;
         }
+        // The last spans: a collector that does not take them at once does not keep us.
+        timeout(FLUSH_TIME, self.exporting.join_next()).await.ok();
         self.helping.shutdown().await;
     }
 }
@@ -356,6 +377,8 @@ fn seed_randomness() {
     std::thread::spawn(|| aws_lc_rs::rand::fill(&mut [0; 1]).ok());
 }
 
+/// Time for the spans that are left at the end.
+const FLUSH_TIME: Duration = Duration::from_secs(1);
 /// Listeners, probes, token fetches, the files that are read.
 const OWN_DESCRIPTORS: usize = 24;
 /// What a runtime is made of.

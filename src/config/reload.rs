@@ -12,6 +12,8 @@ use super::compile::route::route_name;
 use super::compile::{Surroundings, compile};
 use super::file::File;
 use super::report::Report;
+use crate::log::{self, LogFormat};
+use crate::metrics::events::EventKind;
 use crate::proxy::{Plan, Proxy};
 
 /// A configuration file, and what it means to this process.
@@ -42,6 +44,8 @@ struct Fixed {
     workers: Option<std::num::NonZeroUsize>,
     connections: usize,
     replay_budget_bytes: usize,
+    format: LogFormat,
+    trace: Option<(http::Uri, u64, String)>,
 }
 
 impl Fixed {
@@ -63,6 +67,11 @@ impl Fixed {
             workers: file.listen.workers.as_ref().map(|workers| workers.value),
             connections: file.limits.connections,
             replay_budget_bytes: file.limits.replay_budget_bytes,
+            format: file.log.format,
+            trace: file.trace.as_ref().map(|trace| {
+                let sample = trace.sample.to_bits();
+                (trace.otlp.value.clone(), sample, trace.service.clone())
+            }),
         }
     }
 }
@@ -179,11 +188,14 @@ impl ConfigFile {
         });
         let metrics = &self.surroundings.metrics;
         metrics.reloaded(loaded.is_ok());
+        let events = metrics.events();
         let mut state = self.lock();
         state.text = text;
         match loaded {
             Err(error) => {
                 let told = told(&error);
+                let summary = format!("refused, the one before stays in use: {error}");
+                events.happened(EventKind::ReloadFailed, summary);
                 tracing::error!(
                     "the configuration is not loaded, the one before stays in use\n{told}"
                 );
@@ -192,10 +204,15 @@ impl ConfigFile {
             Ok((file, previous, plan)) => {
                 if state.fixed.as_ref() != Some(&Fixed::of(&file)) {
                     tracing::warn!(
-                        "addresses, workers, `connections` and `replay_budget` change at the next start only"
+                        "addresses, workers, `connections`, `replay_budget`, the log's `format` and [trace] change at the next start only"
                     );
                 }
                 state.error = None;
+                // Also one that was set by hand in the meantime.
+                log::set_level(file.log.level);
+                let (providers, routes) = (file.providers.len(), file.routes.len());
+                let summary = format!("loaded: {providers} providers, {routes} routes");
+                events.happened(EventKind::Reload, summary);
                 self.adopt(&file, &previous, plan, proxy);
             }
         }

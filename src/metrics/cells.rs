@@ -1,10 +1,12 @@
 //! What each request counts: cells that only one worker writes, summed when somebody looks.
 
+use std::array::from_fn;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use prometheus::IntCounter;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{self, MetricFamily, MetricType};
 
@@ -15,9 +17,11 @@ use super::RouteMetrics;
 pub(super) struct RequestCells {
     pub(super) workers: usize,
     in_flight: Arc<[InFlight]>,
-    routes: Arc<Mutex<BTreeMap<String, Arc<RouteMetrics>>>>,
+    routes: Arc<Mutex<Routes>>,
     descriptions: Arc<[Desc; 4]>,
 }
+
+type Routes = BTreeMap<Arc<str>, Arc<RouteMetrics>>;
 
 /// What one worker counts for one route. Only that worker writes, so a load and a store are enough.
 #[derive(Debug, Default)]
@@ -26,6 +30,14 @@ pub(super) struct Cells {
     classes: [AtomicU64; CLASSES.len()],
     duration: HistogramCells,
     upstream_duration: HistogramCells,
+}
+
+/// What a route has counted, summed over the workers.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Traffic {
+    classes: [u64; CLASSES.len()],
+    durations: [u64; DURATION_BUCKETS.len() + 1],
+    replays: u64,
 }
 
 /// The requests of one worker. Only that worker writes.
@@ -129,9 +141,94 @@ impl RequestCells {
     }
 
     // A std mutex: held while somebody scrapes or a configuration is loaded, never by a request.
-    pub(super) fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<RouteMetrics>>> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Routes> {
         self.routes.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl RouteMetrics {
+    pub(super) fn traffic(&self) -> Traffic {
+        let cells = &self.cells;
+        Traffic {
+            classes: from_fn(|class| sum(cells, |cells| cells.classes.get(class))),
+            durations: from_fn(|bucket| sum(cells, |cells| cells.duration.buckets.get(bucket))),
+            replays: self.replays.iter().map(IntCounter::get).sum(),
+        }
+    }
+}
+
+impl Traffic {
+    /// What has come since `earlier`; all of it if the counting began anew in between.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        if self.requests() < earlier.requests() {
+            return self.clone();
+        }
+        let less = |now: u64, then: u64| now.saturating_sub(then);
+        let pairs = |now: &[u64], then: &[u64], at: usize| {
+            less(
+                now.get(at).copied().unwrap_or_default(),
+                then.get(at).copied().unwrap_or_default(),
+            )
+        };
+        Self {
+            classes: from_fn(|class| pairs(&self.classes, &earlier.classes, class)),
+            durations: from_fn(|bucket| pairs(&self.durations, &earlier.durations, bucket)),
+            replays: less(self.replays, earlier.replays),
+        }
+    }
+
+    /// Requests answered.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.classes.iter().sum()
+    }
+
+    /// Those answered with 4xx.
+    #[must_use]
+    pub const fn client_errors(&self) -> u64 {
+        let [.., client_errors, _] = self.classes;
+        client_errors
+    }
+
+    /// Those answered with 5xx.
+    #[must_use]
+    pub const fn server_errors(&self) -> u64 {
+        let [.., server_errors] = self.classes;
+        server_errors
+    }
+
+    /// Requests sent again with a new token.
+    #[must_use]
+    pub const fn replays(&self) -> u64 {
+        self.replays
+    }
+
+    /// So many seconds or less took this share of the requests, as Prometheus guesses it from the buckets; 30 is the most
+    /// that it can tell. None without requests.
+    #[must_use]
+    pub fn quantile(&self, share: f64) -> Option<f64> {
+        let whole: u64 = self.durations.iter().sum();
+        if whole == 0 {
+            return None;
+        }
+        let (mut before, mut lower) = (0.0, 0.0);
+        let rank = as_f64(whole) * share;
+        for (count, upper) in self.durations.iter().zip(DURATION_BUCKETS) {
+            let count = as_f64(*count);
+            if count > 0.0 && before + count >= rank {
+                return Some(lower + (upper - lower) * (rank - before) / count);
+            }
+            before += count;
+            lower = upper;
+        }
+        Some(lower)
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a guess from buckets anyway")]
+const fn as_f64(count: u64) -> f64 {
+    count as f64
 }
 
 impl Collector for RequestCells {

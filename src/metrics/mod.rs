@@ -4,8 +4,11 @@
 //! happens seldom and is counted by the prometheus crate's own types. No label ever holds a subject, a path or a secret.
 
 mod cells;
+pub mod events;
+pub mod spans;
 
-use std::sync::Arc;
+use std::hash::{BuildHasher as _, Hash};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use prometheus::process_collector::ProcessCollector;
@@ -14,7 +17,10 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+pub use self::cells::Traffic;
 use self::cells::{Cells, RequestCells};
+use self::events::{EventKind, Events};
+use self::spans::Spans;
 
 /// All metrics of the process.
 #[derive(Clone, Debug)]
@@ -40,6 +46,9 @@ struct Families {
     token_lifetimes_clamped: IntCounterVec,
     config_reloads: IntCounterVec,
     config_last_reload_successful: IntGauge,
+    events: Events,
+    spans: OnceLock<Spans>,
+    trace_spans: IntCounterVec,
 }
 
 impl Metrics {
@@ -143,6 +152,14 @@ impl Metrics {
                 gauge.set(1);
                 gauge
             },
+            events: Events::default(),
+            spans: OnceLock::new(),
+            trace_spans: counters(
+                &registry,
+                "pillion_trace_spans_total",
+                "Spans on their way to the collector, by what became of them.",
+                &["outcome"],
+            )?,
             registry,
         };
         let build = int_gauges_of(
@@ -155,6 +172,9 @@ impl Metrics {
         for outcome in ["ok", "error"] {
             families.config_reloads.with_label_values(&[outcome]);
         }
+        for outcome in ["sent", "dropped"] {
+            families.trace_spans.with_label_values(&[outcome]);
+        }
         Ok(Self(Arc::new(families)))
     }
 
@@ -163,7 +183,7 @@ impl Metrics {
     pub fn route(&self, name: &str) -> Arc<RouteMetrics> {
         let families = &self.0;
         let mut routes = families.requests.lock();
-        let metrics = routes.entry(name.to_owned()).or_insert_with(|| {
+        let metrics = routes.entry(name.into()).or_insert_with(|| {
             let by = |family: &IntCounterVec, label: &str| family.with_label_values(&[name, label]);
             Arc::new(RouteMetrics {
                 cells: (0..families.requests.workers)
@@ -182,6 +202,9 @@ impl Metrics {
     pub fn provider(&self, name: &str) -> ProviderMetrics {
         let families = &self.0;
         ProviderMetrics {
+            name: name.into(),
+            events: families.events.clone(),
+            spans: families.spans.get().cloned(),
             expiration: families.token_expiration.with_label_values(&[name]),
             issued: families.token_issued.with_label_values(&[name]),
             ready: families.token_ready.with_label_values(&[name]),
@@ -202,6 +225,49 @@ impl Metrics {
             last_success: families.token_last_success.with_label_values(&[name]),
             lifetimes_clamped: families.token_lifetimes_clamped.with_label_values(&[name]),
         }
+    }
+
+    /// What each route has counted since the start, by its name.
+    #[must_use]
+    pub fn traffic(&self) -> Vec<(Arc<str>, Traffic)> {
+        let routes = self.0.requests.lock();
+        let each = routes.iter();
+        each.map(|(name, route)| (Arc::clone(name), route.traffic()))
+            .collect()
+    }
+
+    /// From now on requests and fetches that begin are traced, and their spans go to `spans`. To be called before anything
+    /// is, and once.
+    pub fn trace_to(&self, spans: Spans) {
+        self.0.spans.set(spans).ok();
+    }
+
+    /// Where spans go, if requests are traced.
+    #[must_use]
+    pub fn spans(&self) -> Option<&Spans> {
+        self.0.spans.get()
+    }
+
+    /// So many spans have reached the collector.
+    pub fn spans_sent(&self, count: u64) {
+        self.0
+            .trace_spans
+            .with_label_values(&["sent"])
+            .inc_by(count);
+    }
+
+    /// So many spans have not, and will not.
+    pub fn spans_dropped(&self, count: u64) {
+        self.0
+            .trace_spans
+            .with_label_values(&["dropped"])
+            .inc_by(count);
+    }
+
+    /// What has happened lately.
+    #[must_use]
+    pub fn events(&self) -> &Events {
+        &self.0.events
     }
 
     /// Forgets the series of routes and providers that are no longer configured.
@@ -359,6 +425,9 @@ impl RouteMetrics {
 /// What one provider counts.
 #[derive(Clone, Debug)]
 pub struct ProviderMetrics {
+    name: Arc<str>,
+    events: Events,
+    spans: Option<Spans>,
     /// `pillion_token_expiration_timestamp_seconds`
     pub expiration: Gauge,
     /// `pillion_token_issued_timestamp_seconds`
@@ -416,6 +485,22 @@ pub enum FetchOutcome {
     Malformed,
 }
 
+impl Unauthorized {
+    /// As in the metric's label and in the log.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        UNAUTHORIZED.get(self as usize).copied().unwrap_or_default()
+    }
+}
+
+impl Replay {
+    /// As in the metric's label and in the log.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        REPLAYS.get(self as usize).copied().unwrap_or_default()
+    }
+}
+
 impl FetchReason {
     /// As in the metric's label and in the log.
     #[must_use]
@@ -424,6 +509,21 @@ impl FetchReason {
             .get(self as usize)
             .copied()
             .unwrap_or_default()
+    }
+}
+
+impl FetchReason {
+    /// For people.
+    #[must_use]
+    pub const fn in_words(self) -> &'static str {
+        match self {
+            Self::Startup => "the first",
+            Self::Scheduled => "the one before was due",
+            Self::Expired => "the one before had expired",
+            Self::Unauthorized => "the one before was refused",
+            Self::Forced => "somebody asked for it",
+            Self::Reload => "the configuration changed",
+        }
     }
 }
 
@@ -446,6 +546,25 @@ impl ProviderMetrics {
             counter.inc();
         }
         self.fetch_duration.observe(took.as_secs_f64());
+    }
+
+    /// Where the spans of its fetches go, if they are traced.
+    #[must_use]
+    pub const fn spans(&self) -> Option<&Spans> {
+        self.spans.as_ref()
+    }
+
+    /// A subject as status, events and log have it: hashed; none for the process itself.
+    #[must_use]
+    pub fn hashed<S: Hash>(&self, subject: Option<&S>) -> Option<String> {
+        let key = self.events.subject_key();
+        subject.map(|subject| format!("{:016x}", key.hash_one(subject)))
+    }
+
+    /// Something has happened to the token of `subject`; none is the process itself. `told` is in our words: nothing of a
+    /// secret, and nothing that a provider said.
+    pub fn happened<S: Hash>(&self, kind: EventKind, subject: Option<&S>, told: String) {
+        self.events.happened_to(&self.name, subject, kind, told);
     }
 }
 
@@ -569,6 +688,40 @@ mod tests {
         assert!(
             text.contains(r#"pillion_upstream_duration_seconds_bucket{route="r",le="0.001"} 3"#)
         );
+    }
+
+    #[test]
+    fn traffic_is_told_since_an_earlier_look() {
+        let metrics = Metrics::new(2).unwrap();
+        let route = metrics.route("r");
+        let answer = |status, milliseconds| {
+            route.answered(0, status, Duration::from_millis(milliseconds), None);
+        };
+        assert_eq!(Traffic::default().quantile(0.99), None);
+        for _ in 0..100 {
+            answer(200, 2);
+        }
+        let [(_, earlier)] = metrics.traffic().try_into().unwrap();
+        // The second hundredth of a bucket from 1 ms to 2.5 ms, by whose end all are answered.
+        assert!((earlier.quantile(0.99).unwrap() - 0.002_485).abs() < 1e-9);
+        route.replayed(Replay::Recovered);
+        for status in [200, 404, 500, 503] {
+            answer(status, 60_000);
+        }
+        let [(name, now)] = metrics.traffic().try_into().unwrap();
+        let since = now.since(&earlier);
+        assert_eq!(&*name, "r");
+        assert_eq!(
+            (
+                since.requests(),
+                since.client_errors(),
+                since.server_errors(),
+                since.replays()
+            ),
+            (4, 1, 2, 1)
+        );
+        assert_eq!(since.quantile(0.99), Some(30.0));
+        assert_eq!(earlier.since(&now), earlier, "counted anew");
     }
 
     #[test]

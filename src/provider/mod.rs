@@ -3,6 +3,7 @@
 //! An exchange is a [`request`] with values placed in it, and a [`reading`] of the answer; [`http`] and [`graphql`] are
 //! made of both. A provider is a function from inputs to a token. It neither keeps tokens nor tries again: [`crate::token`] does.
 
+pub mod advice;
 pub mod assertion;
 pub mod client_auth;
 pub mod egress;
@@ -137,6 +138,38 @@ impl Provider {
         match &self.source {
             Source::Static(_) | Source::Jwt(_) => true,
             Source::OAuth2(_) | Source::Http(_) | Source::GraphQl(_) => false,
+        }
+    }
+
+    /// Its kind, as the configuration names it.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match &self.source {
+            Source::OAuth2(_) => "oauth2",
+            Source::Static(_) => "static",
+            Source::Http(_) => "http",
+            Source::GraphQl(_) => "graphql",
+            Source::Jwt(_) => "jwt",
+        }
+    }
+
+    /// The host that is asked for its tokens, if anybody is.
+    #[must_use]
+    pub fn address(&self) -> Option<&str> {
+        let endpoint = match &self.source {
+            Source::OAuth2(source) => &source.token_endpoint.endpoint,
+            Source::Http(source) | Source::GraphQl(GraphQl(source)) => &source.request.endpoint,
+            Source::Static(_) | Source::Jwt(_) => return None,
+        };
+        Some(&endpoint.settings().host)
+    }
+
+    /// The scope that its tokens are asked for with, if it has one.
+    #[must_use]
+    pub fn scope(&self) -> &[String] {
+        match &self.source {
+            Source::OAuth2(source) => &source.scope,
+            Source::Static(_) | Source::Http(_) | Source::GraphQl(_) | Source::Jwt(_) => &[],
         }
     }
 

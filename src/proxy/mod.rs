@@ -9,7 +9,9 @@ pub mod hand_out;
 pub mod inputs;
 pub mod peek;
 pub mod problem;
+mod record;
 pub mod replay;
+pub mod request_id;
 pub mod route;
 pub mod serve;
 pub mod target;
@@ -33,12 +35,14 @@ use self::caller::CallerRules;
 use self::hand_out::Asked;
 use self::inputs::Inputs;
 use self::problem::ProxyError;
+use self::record::Record;
 use self::replay::{Budget, Upload};
+use self::request_id::RequestId;
 use self::route::{Destination, Matched, Onward, Route, RouteTable};
 use self::serve::Worker;
 use self::target::Target;
 use self::upstream::Sending;
-use self::verdict::{MissingScopes, Refusal, Renew, Verdict};
+use self::verdict::{Refusal, Renew, Verdict};
 use crate::clock::Moment;
 use crate::metrics::{Metrics, Replay, RouteMetrics, Unauthorized};
 use crate::net::inbound::Inbound;
@@ -85,17 +89,6 @@ pub struct Limits {
     pub body_idle: Duration,
 }
 
-/// What there is to tell about a request when it is over. Filled in on the way, told by [`Proxy::handle`].
-#[derive(Default)]
-struct Record {
-    route: Option<Arc<Route>>,
-    upstream_took: Option<Duration>,
-    unauthorized: Option<Unauthorized>,
-    replay: Option<Replay>,
-    conflict: bool,
-    missing_scopes: Option<MissingScopes>,
-}
-
 impl Proxy {
     /// A proxy that follows `plan` until told otherwise, and keeps at most `replay_budget_bytes` of request bodies.
     #[must_use]
@@ -130,9 +123,9 @@ impl Proxy {
         &self,
         worker: &Worker,
         inbound: &Inbound,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
     ) -> Response<AnswerBody> {
-        let mut observed = Observed::begin(self, worker, inbound);
+        let mut observed = Observed::begin(self, worker, inbound, &mut request);
         let answered = self
             .forward(
                 worker,
@@ -143,8 +136,8 @@ impl Proxy {
             )
             .await;
         let mut response = answered.unwrap_or_else(|error| {
-            tracing::debug!(%error, "not forwarded");
-            error.to_response()
+            let record = &mut observed.record;
+            record.error.insert(error).to_response(&record.id)
         });
         if self.draining.load(Ordering::Relaxed) {
             response
@@ -380,7 +373,9 @@ impl Exchange<'_> {
         let carried = Carried { own, others };
         self.sending.upload.supersede();
         answer::drain(answer).await;
+        let sent_at = Moment::now();
         let replayed = self.replay(&carried).await;
+        record.replay_took = Some(sent_at.elapsed());
         record.replay = Some(match &replayed {
             Err(_) => Replay::Error,
             Ok((_, Verdict::Accepted)) => Replay::Recovered,
@@ -415,8 +410,23 @@ struct Observed {
 }
 
 impl Observed {
-    fn begin(proxy: &Proxy, worker: &Worker, inbound: &Inbound) -> Self {
+    fn begin<B>(
+        proxy: &Proxy,
+        worker: &Worker,
+        inbound: &Inbound,
+        request: &mut Request<B>,
+    ) -> Self {
         proxy.metrics.in_flight(worker.number(), 1);
+        // First, because the trace that begins here is what the request is known by.
+        let headers = request.headers_mut();
+        let span = proxy.metrics.spans();
+        let span = span.map(|spans| spans.begin_request(headers));
+        let record = Record {
+            id: RequestId::of(headers),
+            method: request.method().clone(),
+            span,
+            ..Record::default()
+        };
         Self {
             began: Moment::now(),
             worker: worker.number(),
@@ -424,7 +434,7 @@ impl Observed {
             inbound: inbound.clone(),
             metrics: proxy.metrics.clone(),
             unmatched: Arc::clone(&proxy.unmatched),
-            record: Record::default(),
+            record,
         }
     }
 }
@@ -459,18 +469,10 @@ impl Drop for Observed {
                 "the token lacks a scope that the upstream wants: add it to `scope`"
             );
         }
-        let route = record
-            .route
-            .as_ref()
-            .map_or(UNMATCHED, |route| route.name.as_str());
-        tracing::debug!(
-            route,
-            status = self.status,
-            ?took,
-            unauthorized = ?record.unauthorized,
-            replay = ?record.replay,
-            "request"
-        );
+        record.tell(self.status, took);
+        if let (Some(begun), Some(spans)) = (record.span, self.metrics.spans()) {
+            record.trace(begun, self.status, took, spans);
+        }
     }
 }
 

@@ -1,16 +1,18 @@
 //! What the app sees when pillion, not the upstream, has to answer: RFC 9457 and RFC 9209. Never a 401.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use super::answer::AnswerBody;
+use super::request_id::RequestId;
 use crate::net::connect::ConnectError;
 use crate::net::pool::{Broken, SendError};
 use crate::net::tunnel::TunnelError;
-use crate::provider::FetchError;
 use crate::provider::inputs::InputFault;
+use crate::provider::{FetchError, advice};
 use crate::token::TokenError;
 
 /// Why a request got no answer from its upstream.
@@ -228,6 +230,60 @@ impl ProxyError {
         }
     }
 
+    /// What to do about it, for whoever sees the answer.
+    #[must_use]
+    pub fn advice(&self) -> Cow<'static, str> {
+        match self {
+            Self::NoRoute => {
+                "`pillion explain METHOD URL` tells for each route why it does not take it".into()
+            }
+            Self::BadFraming(_) => {
+                "send one Host, and a body with either Content-Length or Transfer-Encoding".into()
+            }
+            Self::BadTarget(_) => {
+                "send the path plainly: no dot segments, no encoded slash, valid UTF-8".into()
+            }
+            Self::BadMethod => "send what the upstream's API takes: TRACE is not for it".into(),
+            Self::TunnelWanted => {
+                "call pillion by its own address, or set it as the proxy of `http://` only".into()
+            }
+            Self::HandOutMethod => "ask with GET, or with POST where the inputs are in a body".into(),
+            Self::BadBody(_) | Self::BadInput { .. } => {
+                "`pillion explain METHOD URL` tells where the route takes its inputs from".into()
+            }
+            Self::HeaderConflict(_) => {
+                "leave it out, or allow it with `on_conflict` of the route".into()
+            }
+            Self::ForbiddenCaller(_) => {
+                "call as the app does, from this machine and by a name of the listener; a browser's page may not".into()
+            }
+            Self::RequestBody(_) => "send the body to its end, and no longer than it may be".into(),
+            Self::RequestIdle => {
+                "send the body without a long pause, or raise `body_idle` under [limits]".into()
+            }
+            Self::Token(TokenError::Fetch(error) | TokenError::BackingOff { cause: error, .. }) => {
+                error.advice().into()
+            }
+            Self::Token(TokenError::Waited(_)) => {
+                "try again; if it stays so, /status on the admin port tells what the provider does".into()
+            }
+            Self::Token(TokenError::TooManyWaiters) => {
+                "try again in a moment, with fewer requests at once; the bound is `waiters` under [limits]".into()
+            }
+            Self::Connect(error) => unconnected(error).into(),
+            Self::Send(SendError {
+                cause: Broken::Answer(_),
+                ..
+            }) => "ask who runs the upstream: its answer can be read in two ways, or not at all".into(),
+            Self::Send(_) => {
+                "it may have been carried out: look before sending it again, if it changes anything".into()
+            }
+            Self::UpstreamTimeout(_) => {
+                "it may have been carried out; if the upstream is only slow, raise `timeouts = { response = .. }` of the route".into()
+            }
+        }
+    }
+
     /// The status of the answer.
     #[must_use]
     pub fn status(&self) -> StatusCode {
@@ -271,11 +327,18 @@ impl ProxyError {
         )
     }
 
+    /// The last part of the problem type.
+    #[must_use]
+    pub fn slug(&self) -> &'static str {
+        self.problem().slug
+    }
+
     /// The answer: a problem document, and for machines the same in fields.
     #[must_use]
-    pub fn to_response(&self) -> Response<AnswerBody> {
+    pub fn to_response(&self, id: &RequestId) -> Response<AnswerBody> {
         let problem = self.problem();
-        let document = document(&problem, &self.to_string());
+        let detail = format!("{self}; {}", self.advice());
+        let document = document(&problem, &detail, id);
         let mut response = Response::new(AnswerBody::full(document));
         *response.status_mut() = problem.status;
         let headers = response.headers_mut();
@@ -299,6 +362,21 @@ impl ProxyError {
     }
 }
 
+fn unconnected(error: &ConnectError) -> &'static str {
+    match error {
+        ConnectError::Unreachable(_) | ConnectError::Tls(_) => advice::unreachable(&error.report()),
+        ConnectError::Tunnel(_) => {
+            "check `egress_proxy`: its address, its user, and what it lets through"
+        }
+        ConnectError::Timeout(_) => {
+            "check the firewall and `egress_proxy`; if it is only slow, raise `timeouts = { connect = .. }` of the route"
+        }
+        ConnectError::Plaintext => {
+            "write https in `upstream`, or `allow_plaintext = true` where the network may see the token"
+        }
+    }
+}
+
 const fn tunnel_status(error: &TunnelError) -> &'static str {
     match error {
         TunnelError::Refused(StatusCode::PROXY_AUTHENTICATION_REQUIRED)
@@ -313,7 +391,7 @@ const fn tunnel_status(error: &TunnelError) -> &'static str {
 pub fn overload_bytes() -> Vec<u8> {
     bytes(
         &OVERLOADED,
-        "too many connections are open",
+        "too many connections are open; close some, or raise `connections` under [limits]",
         "retry-after: 1\r\n",
     )
 }
@@ -322,15 +400,21 @@ pub fn overload_bytes() -> Vec<u8> {
 #[must_use]
 pub fn refusal_bytes(status: StatusCode) -> Vec<u8> {
     let (problem, detail) = match status {
-        StatusCode::REQUEST_TIMEOUT => (LATE, "the head of the request did not come to its end"),
-        StatusCode::URI_TOO_LONG => (unreadable(status), "the target is too long"),
+        StatusCode::REQUEST_TIMEOUT => (
+            LATE,
+            "the head of the request did not come to its end; send it at once, or raise `header_timeout` under [limits]",
+        ),
+        StatusCode::URI_TOO_LONG => (
+            unreadable(status),
+            "the target is too long; send what is in its query in a body",
+        ),
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => (
             unreadable(status),
-            "the head has too many fields, or is longer than `head_size` under [limits]",
+            "the head has too many fields, or is longer than `head_size` under [limits]; send fewer, or raise that",
         ),
         _ => (
             unreadable(StatusCode::BAD_REQUEST),
-            "this is not the head of a request",
+            "this is not the head of a request; send one as RFC 9112 has it, and without TLS",
         ),
     };
     bytes(&problem, detail, "")
@@ -338,7 +422,7 @@ pub fn refusal_bytes(status: StatusCode) -> Vec<u8> {
 
 /// An answer that ends its connection, as it goes over the wire; `fields` are further lines of its head.
 fn bytes(problem: &Problem, detail: &str, fields: &str) -> Vec<u8> {
-    let document = document(problem, detail);
+    let document = document(problem, detail, &RequestId::default());
     let reason = problem.status.canonical_reason().unwrap_or_default();
     format!(
         "HTTP/1.1 {} {reason}\r\ncontent-type: {PROBLEM_JSON}\r\ncontent-length: {}\r\ncache-control: no-store\r\n\
@@ -350,12 +434,14 @@ fn bytes(problem: &Problem, detail: &str, fields: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-fn document(problem: &Problem, detail: &str) -> String {
+fn document(problem: &Problem, detail: &str, id: &RequestId) -> String {
     serde_json::json!({
         "type": problem.problem_type(),
         "title": problem.title,
         "status": problem.status.as_u16(),
         "detail": detail,
+        "request_id": id.as_str(),
+        "help": format!("docs/problems.md#{}", problem.slug),
     })
     .to_string()
 }

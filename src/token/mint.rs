@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -12,6 +12,8 @@ use super::cache::slot::{Minted, Rejected, Slot};
 use super::life::Token;
 use super::{FailedSecrets, TokenError, Tokens};
 use crate::clock::Moment;
+use crate::metrics::events::EventKind;
+use crate::metrics::spans::{Span, SpanKind, SpanValue};
 use crate::metrics::{FetchOutcome, FetchReason, ProviderMetrics};
 use crate::provider::secret::Secret;
 use crate::provider::{Call, Failed, FetchError, Grant, Input, Lifetime, Provider, Subject};
@@ -109,6 +111,14 @@ impl Mint {
             self.parent.as_deref(),
             &self.failed_secrets.key,
         );
+        if self.reason == FetchReason::Unauthorized {
+            self.happened(EventKind::Revoked, "an upstream refused it".to_owned());
+            tracing::info!(
+                provider = &*self.provider.name,
+                subject = self.hashed_subject(),
+                "token refused by its upstream"
+            );
+        }
         let began = Moment::now();
         let result = self.mint().await;
         let took = began.elapsed();
@@ -118,14 +128,30 @@ impl Mint {
         };
         self.metrics.fetched(self.reason, outcome, took);
         let name = &*self.provider.name;
+        self.trace(outcome, took);
         let (reason, outcome) = (self.reason.as_str(), outcome.as_str());
+        let (subject, address) = (self.hashed_subject(), self.provider.address());
         match &result {
             Ok(minted) => {
                 if matches!(minted.grant.lifetime, Lifetime::Clamped(_)) {
                     self.metrics.lifetimes_clamped.inc();
                     tracing::warn!(provider = name, "the answer states an impossible lifetime");
                 }
-                tracing::info!(provider = name, reason, ?took, "token fetched");
+                let kind = match self.reason {
+                    FetchReason::Startup => EventKind::Fetched,
+                    _ => EventKind::Renewed,
+                };
+                let why = self.reason.in_words();
+                self.happened(kind, format!("in {} ms: {why}", took.as_millis()));
+                tracing::info!(
+                    provider = name,
+                    subject,
+                    server.address = address,
+                    reason,
+                    outcome,
+                    duration = took.as_secs_f64(),
+                    "token fetched"
+                );
             }
             Err(failed) => {
                 if failed.error.is_configuration_fault() {
@@ -133,12 +159,15 @@ impl Mint {
                         with_parent(secrets, self.parent.as_deref(), &self.failed_secrets.key);
                     self.failed_secrets.digest.store(digest, Ordering::Relaxed);
                 }
+                self.happened(EventKind::Failed, failed.error.to_string());
                 let (error, said) = (failed.error.report(), failed.line());
                 tracing::warn!(
                     provider = name,
+                    subject,
+                    server.address = address,
                     reason,
                     outcome,
-                    ?took,
+                    duration = took.as_secs_f64(),
                     error,
                     said,
                     "token fetch failed"
@@ -146,6 +175,42 @@ impl Mint {
             }
         }
         result.map_err(|failed| failed.error)
+    }
+
+    fn happened(&self, kind: EventKind, told: String) {
+        self.metrics.happened(kind, self.some_subject(), told);
+    }
+
+    fn hashed_subject(&self) -> Option<String> {
+        self.metrics.hashed(self.some_subject())
+    }
+
+    fn some_subject(&self) -> Option<&Subject> {
+        Some(&self.subject).filter(|subject| !subject.inputs().is_empty())
+    }
+
+    // A trace of its own: it is for all who wait, and begun by one of them or by nobody.
+    fn trace(&self, outcome: FetchOutcome, took: Duration) {
+        let Some(spans) = self.metrics.spans() else {
+            return;
+        };
+        let text = |key, value: &str| (key, SpanValue::Text(value.to_owned()));
+        let mut attributes = vec![
+            text("pillion.provider", &self.provider.name),
+            text("pillion.reason", self.reason.as_str()),
+            text("pillion.outcome", outcome.as_str()),
+        ];
+        let address = self.provider.address();
+        attributes.extend(address.map(|address| text("server.address", address)));
+        spans.end(Span {
+            place: spans.begin(),
+            name: format!("fetch {}", self.provider.name),
+            kind: SpanKind::Client,
+            began: SystemTime::now() - took,
+            took,
+            failed: outcome != FetchOutcome::Ok,
+            attributes,
+        });
     }
 
     /// A parent whose token is refused is renewed once, and the mint tried once more.

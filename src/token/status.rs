@@ -1,5 +1,6 @@
 //! What can be told about tokens without telling a token.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
@@ -8,8 +9,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use super::Tokens;
+use super::backoff::Backoff;
 use super::cache::slot::Slot;
-use super::life::{Freshness, Life};
+use super::life::{Freshness, Life, Token};
 use crate::clock::Moment;
 
 /// One provider's tokens.
@@ -17,7 +19,25 @@ use crate::clock::Moment;
 pub struct ProviderStatus {
     /// As in the configuration.
     pub name: String,
-    /// Its tokens, or the one place for it.
+    /// As in the configuration: `oauth2`, `http`, ...
+    pub kind: &'static str,
+    /// What its tokens are asked for with, if anything.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub scope: Vec<String>,
+    /// Names of the inputs of which each distinct value has a token.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<String>,
+    /// The provider whose token its own are made from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// The worst of its tokens.
+    pub health: Health,
+    /// How many tokens or places for them there are.
+    pub token_count: usize,
+    /// How many of them there are of each health.
+    pub counts: HealthCounts,
+    /// Its tokens, or the one place for it: those that need attention first, then those that are renewed next, and no more
+    /// than [`TOKENS_SHOWN`].
     pub tokens: Vec<TokenStatus>,
 }
 
@@ -31,6 +51,8 @@ pub struct TokenStatus {
     pub state: &'static str,
     /// Counts up with every token.
     pub generation: u64,
+    /// What its state means to the app.
+    pub health: Health,
     /// Since it was asked for.
     pub age_seconds: Option<f64>,
     /// Until its provider says that it ends; absent if it never does.
@@ -44,25 +66,76 @@ pub struct TokenStatus {
     /// The last failure, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
 }
+
+/// What the state of a token means to the app. The better is the less.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// There is none, because nobody has asked for one lately.
+    #[default]
+    Idle,
+    /// Requests are served.
+    Good,
+    /// Requests are served still, but the next token does not come.
+    Failing,
+    /// Requests get no token.
+    Down,
+}
+
+/// How many tokens are so.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct HealthCounts {
+    /// [`Health::Idle`]
+    pub idle: usize,
+    /// [`Health::Good`]
+    pub good: usize,
+    /// [`Health::Failing`]
+    pub failing: usize,
+    /// [`Health::Down`]
+    pub down: usize,
+}
+
+/// So many tokens of one provider are told of.
+pub const TOKENS_SHOWN: usize = 100;
 
 impl Tokens {
     /// What there is to tell, with subjects hashed by `key`.
     #[must_use]
     pub fn status(&self, key: &RandomState, now: Moment) -> ProviderStatus {
-        let tokens = if self.provider.inputs.is_empty() {
-            vec![token_status(self.slots.own(), None, now)]
-        } else {
-            let mut tokens = Vec::with_capacity(self.slots.len());
-            self.slots.each(|subject, slot| {
-                let hash = format!("{:016x}", key.hash_one(subject));
-                tokens.push(token_status(slot, Some(hash), now));
-            });
-            tokens
+        let (mut first, mut counts) = (First::default(), HealthCounts::default());
+        let mut look = |slot: &Slot, subject| {
+            let place = Place::of(slot, subject, now);
+            *counts.of(place.health()) += 1;
+            first.add(place, now);
         };
+        if self.provider.inputs.is_empty() {
+            look(self.slots.own(), None);
+        } else {
+            self.slots
+                .each(|subject, slot| look(slot, Some(key.hash_one(subject))));
+        }
+        let HealthCounts {
+            idle,
+            good,
+            failing,
+            down,
+        } = counts;
+        let provider = &self.provider;
+        let parent = self.parent().map(|parent| parent.provider().name.as_ref());
         ProviderStatus {
-            name: self.provider.name.as_ref().to_owned(),
-            tokens,
+            name: provider.name.as_ref().to_owned(),
+            kind: provider.kind(),
+            scope: provider.scope().to_vec(),
+            inputs: provider.inputs.clone(),
+            parent: parent.map(str::to_owned),
+            health: counts.worst(),
+            token_count: idle + good + failing + down,
+            counts,
+            tokens: first.into_tokens(now),
         }
     }
 
@@ -72,6 +145,102 @@ impl Tokens {
         } else {
             self.slots.each(|_, slot| view.look_at(slot, now));
         }
+    }
+}
+
+impl Health {
+    /// As in JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Good => "good",
+            Self::Failing => "failing",
+            Self::Down => "down",
+        }
+    }
+}
+
+impl HealthCounts {
+    const fn of(&mut self, health: Health) -> &mut usize {
+        match health {
+            Health::Idle => &mut self.idle,
+            Health::Good => &mut self.good,
+            Health::Failing => &mut self.failing,
+            Health::Down => &mut self.down,
+        }
+    }
+
+    const fn worst(&self) -> Health {
+        match self {
+            Self { down: 1.., .. } => Health::Down,
+            Self { failing: 1.., .. } => Health::Failing,
+            Self { good: 1.., .. } => Health::Good,
+            _ => Health::Idle,
+        }
+    }
+}
+
+/// What is seen in a slot at one look.
+struct Place {
+    subject: Option<u64>,
+    token: Option<Arc<Token>>,
+    freshness: Option<Freshness>,
+    backoff: Option<Backoff>,
+}
+
+impl Place {
+    fn of(slot: &Slot, subject: Option<u64>, now: Moment) -> Self {
+        let token = slot.current();
+        Self {
+            subject,
+            freshness: token.as_ref().map(|token| token.freshness(now)),
+            token,
+            backoff: slot.backoff(),
+        }
+    }
+
+    fn health(&self) -> Health {
+        let is_usable = matches!(self.freshness, Some(Freshness::Fresh | Freshness::Due));
+        match (is_usable, &self.backoff) {
+            (true, None) => Health::Good,
+            (true, Some(_)) => Health::Failing,
+            (false, None) => Health::Idle,
+            (false, Some(_)) => Health::Down,
+        }
+    }
+
+    /// What is wrong first, then what is renewed first; what there is not, last.
+    fn urgency(&self, now: Moment) -> (Reverse<Health>, Duration, Option<u64>) {
+        let renews_in = self
+            .token
+            .as_ref()
+            .map_or(Duration::MAX, |token| token.life().due_at - now);
+        (Reverse(self.health()), renews_in, self.subject)
+    }
+}
+
+/// The most urgent places: twice as many as are wanted at the most.
+#[derive(Default)]
+struct First(Vec<Place>);
+
+impl First {
+    fn add(&mut self, place: Place, now: Moment) {
+        self.0.push(place);
+        if self.0.len() == 2 * TOKENS_SHOWN {
+            self.cut(now);
+        }
+    }
+
+    fn cut(&mut self, now: Moment) {
+        self.0.sort_by_cached_key(|place| place.urgency(now));
+        self.0.truncate(TOKENS_SHOWN);
+    }
+
+    fn into_tokens(mut self, now: Moment) -> Vec<TokenStatus> {
+        self.cut(now);
+        let places = self.0.into_iter();
+        places.map(|place| token_status(&place, now)).collect()
     }
 }
 
@@ -132,29 +301,27 @@ impl View {
     }
 }
 
-fn token_status(slot: &Slot, subject: Option<String>, now: Moment) -> TokenStatus {
-    let token = slot.current();
-    let backoff = slot.backoff();
+fn token_status(place: &Place, now: Moment) -> TokenStatus {
     let until = |at: Moment| signed_seconds(at, now);
+    let health = place.health();
+    let (token, backoff) = (place.token.as_ref(), place.backoff.as_ref());
     TokenStatus {
-        subject,
-        state: match token.as_ref().map(|token| token.freshness(now)) {
+        subject: place.subject.map(|hash| format!("{hash:016x}")),
+        state: match place.freshness {
             None => "none",
             Some(Freshness::Fresh) => "fresh",
             Some(Freshness::Due) => "due",
             Some(Freshness::Expired) => "expired",
         },
-        generation: token.as_ref().map_or(0, |token| token.generation()),
-        age_seconds: token.as_ref().map(|token| -until(token.life().issued_at)),
-        expires_in_seconds: token
-            .as_ref()
-            .and_then(|token| Some(until(token.life().ends_at?))),
-        renews_in_seconds: token.as_ref().map(|token| until(token.life().due_at)),
-        consecutive_failures: backoff.as_ref().map_or(0, |backoff| backoff.failures),
-        backoff_seconds: backoff
-            .as_ref()
-            .map_or(0.0, |backoff| (backoff.until(false) - now).as_secs_f64()),
+        health,
+        generation: token.map_or(0, |token| token.generation()),
+        age_seconds: token.map(|token| -until(token.life().issued_at)),
+        expires_in_seconds: token.and_then(|token| Some(until(token.life().ends_at?))),
+        renews_in_seconds: token.map(|token| until(token.life().due_at)),
+        consecutive_failures: backoff.map_or(0, |backoff| backoff.failures),
+        backoff_seconds: backoff.map_or(0.0, |backoff| (backoff.until(false) - now).as_secs_f64()),
         last_error: backoff.map(|backoff| backoff.error.to_string()),
+        advice: backoff.map(|backoff| backoff.error.advice()),
     }
 }
 

@@ -128,13 +128,13 @@ fn the_tour_takes_every_route_of_the_file() {
 fn a_second_primary_phone_is_refused() {
     let told = &*TOUR;
     let (_, from) = told.split_once("phones, two primary phones\n").unwrap();
-    let facts: Vec<&str> = from.lines().take(4).map(str::trim_start).collect();
+    let facts: Vec<&str> = from.lines().take(6).map(str::trim_start).collect();
     assert!(facts[0].starts_with("- app saw 400 in "), "{told}");
     assert!(
         facts[1].starts_with("- because the input `phones` breaks a rule"),
         "{told}"
     );
-    assert_eq!(facts[3], "- Concierge saw no requests", "{told}");
+    assert!(facts.contains(&"- Concierge saw no requests"), "{told}");
 }
 
 /// The file with the sections of some systems only.
@@ -339,13 +339,14 @@ fn it_stays_up_and_its_curl_commands_work() {
     let commands: Vec<String> = lines
         .map(Result::unwrap)
         .filter_map(|line| Some(line.trim_start().strip_prefix("$ ")?.to_owned()))
-        .take(5)
+        .take(6)
         .collect();
     for (command, brings) in commands.iter().zip([
         "\"client\"",
         "\"results\"",
         "\"access_token\"",
         "\"access_token\"",
+        "PROVIDERS",
         "pillion_requests_total",
     ]) {
         let answer = curl(command);

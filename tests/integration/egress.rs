@@ -94,8 +94,7 @@ async fn a_fetch_that_it_refuses_is_told_and_tried_again() {
     let stage = behind(&proxy, Stage::set().top(&through(&proxy))).await;
     let reply = stage.get("/api/").await;
     reply.expect_problem(503, "token-unavailable");
-    let status = stage.admin(http::Method::GET, "/status").await.expect_ok();
-    let status = status.json().to_string();
+    let status = stage.status().await.to_string();
     assert!(status.contains("the egress proxy answered 407"), "{status}");
     let table = format!(
         "{{ url = \"{}\", username = {{ env = \"KEY\" }}, password = {{ env = \"SECRET\" }} }}",

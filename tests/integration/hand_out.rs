@@ -202,8 +202,7 @@ async fn requests_are_counted_as_on_any_route() {
     stage.expect_metric(series, 1.0).await;
     let upstream = stage.metric("pillion_upstream_duration_seconds_count{route=\"tokens\"}");
     assert!(upstream.await.abs() < f64::EPSILON);
-    let status = stage.admin(Method::GET, "/status").await.expect_ok();
-    let routes = status.json()["routes"].clone();
+    let routes = stage.status().await["routes"].clone();
     let tokens = routes.as_array().unwrap().iter();
     let tokens = tokens.clone().find(|route| route["name"] == "tokens");
     assert_eq!(tokens.unwrap()["upstream"], Value::Null);

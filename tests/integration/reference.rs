@@ -103,6 +103,7 @@ fn probes(table: &str) -> Vec<String> {
         "file" => vec![String::new()],
         "listen" => each("[listen]\n", &["", "address = \"unix:/run/a.sock\""]),
         "admin" | "limits" | "log" => vec![format!("[{table}]\n")],
+        "trace" => vec!["[trace]\notlp = \"http://127.0.0.1:4318\"\n".to_owned()],
         "oauth2" => each(&format!("{CLIENT}inputs = [\"tenant\"]\n"), &OAUTH2_KEYS),
         "http" => vec![HTTP.to_owned()],
         "graphql" => each(

@@ -84,15 +84,14 @@ async fn a_bad_file_changes_nothing_and_is_told() {
         stage.until_metric(BAD, |counted| counted > before).await;
         assert_eq!(stage.metric(LAST).await, 0.0);
         stage.get("/api/").await.expect_ok();
-        let reply = stage.admin(Method::GET, "/status").await.expect_ok();
-        assert_eq!(reply.json()["config"]["loaded"], false);
-        assert!(!String::from_utf8_lossy(&reply.body).contains("CNRY"));
+        let status = stage.status().await;
+        assert_eq!(status["config"]["loaded"], false);
+        assert!(!status.to_string().contains("CNRY"));
     }
     stage.directory.replace("proxy.toml", &stage.config);
     stage.running.config.reload();
     stage.expect_metric(LAST, 1.0).await;
-    let status = stage.admin(Method::GET, "/status").await.json();
-    assert_eq!(status["config"]["loaded"], true);
+    assert_eq!(stage.status().await["config"]["loaded"], true);
     stage.get("/api/").await.expect_ok();
     assert_eq!(stage.identity_provider.fetches(), 1);
 }

@@ -176,5 +176,8 @@ fn invite(story: &Story, running: &Running, cast: &Cast) {
             }
         }
     }
-    story.command(&Call::get("/metrics").to_curl(reachable(running.admin)));
+    for path in ["/status", "/metrics"] {
+        story.command(&Call::get(path).to_curl(reachable(running.admin)));
+    }
+    story.line(&format!("or http://{}/status in a browser", running.admin));
 }

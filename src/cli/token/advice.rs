@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::provider::FetchError;
 use crate::provider::secret::SecretRef;
+use crate::provider::{FetchError, advice};
 use crate::token::TokenError;
 
 /// What to do about it, when `last` was the last step that went well.
@@ -19,7 +19,7 @@ pub(in crate::cli) fn advice(error: &TokenError, last: Option<&str>) -> String {
 
 fn about(error: &FetchError, last: Option<&str>) -> String {
     match error {
-        FetchError::Refused { error } => refused(error).to_owned(),
+        FetchError::Refused { error } => advice::refused(error).to_owned(),
         FetchError::Secret(error) => match &error.reference {
             SecretRef::Env(name) => format!("set {name} in the environment of this command"),
             SecretRef::File(_) => {
@@ -29,7 +29,7 @@ fn about(error: &FetchError, last: Option<&str>) -> String {
         FetchError::Throttled { .. } | FetchError::Unavailable { .. } => {
             passes(error.retry_after())
         }
-        FetchError::Unreachable { detail, .. } => unreachable(detail, last),
+        FetchError::Unreachable { detail, .. } => unreachable(detail, last).to_owned(),
         FetchError::Timeout { .. } => late(last),
         FetchError::Malformed { .. } => {
             "compare what the provider documents with its URL, `token` and `expect` in the file"
@@ -38,51 +38,17 @@ fn about(error: &FetchError, last: Option<&str>) -> String {
     }
 }
 
-fn refused(code: &str) -> &'static str {
-    match code {
-        "invalid_client" => {
-            "check `client_id`, `client_secret` and `client_auth`: the provider does not know this client so"
-        }
-        "invalid_scope" => {
-            "check `scope`: the provider does not give this client what is asked for"
-        }
-        "invalid_target" => "check `resource` and `audience`",
-        "invalid_grant" => {
-            "the refresh token, password or assertion is not good any more: provide another"
-        }
-        "unauthorized_client" | "unsupported_grant_type" => {
-            "check `grant_type`: the provider does not let this client use it"
-        }
-        "consent_required" | "interaction_required" | "access_denied" => {
-            "somebody has to allow it, at the provider"
-        }
-        _ => "check the secret and what the request says; the provider says no more than this",
-    }
-}
-
 fn passes(retry_after: Option<Duration>) -> String {
     let when = retry_after.map_or("later".to_owned(), |wait| format!("in {wait:?}"));
     format!("nothing is wrong with the file: try again {when}; a running pillion does by itself")
 }
 
-fn unreachable(detail: &str, last: Option<&str>) -> String {
-    let detail = detail.to_ascii_lowercase();
-    let advice = if detail.contains("dns error") {
-        "the name was not found: check the host in the URL, and this machine's resolver"
-    } else if detail.contains("unknownissuer") {
-        "TLS: nobody whom this machine trusts vouches for the certificate: name who does, `tls = { ca = \"...\" }`"
-    } else if detail.contains("not valid for name") || detail.contains("notvalidforname") {
-        "TLS: the certificate is another host's: check the host in the URL, and who answers there"
-    } else if detail.contains("expired") {
-        "TLS: the certificate has expired: the provider has to renew it, unless this machine's clock is wrong"
-    } else if detail.contains("handshake") || detail.contains("certificate") {
-        "TLS: check that the URL's port speaks it, and whether the provider wants a client certificate"
-    } else if last == Some("asked") {
-        "the connection was good until it was asked: try again; if it stays so, ask the provider"
-    } else {
-        "nobody answers there: check host and port, the firewall, and `egress_proxy`"
-    };
-    advice.to_owned()
+fn unreachable(detail: &str, last: Option<&str>) -> &'static str {
+    let said = advice::unreachable(detail);
+    if last == Some("asked") && !said.starts_with("TLS") && !said.starts_with("the name") {
+        return "the connection was good until it was asked: try again; if it stays so, ask the provider";
+    }
+    said
 }
 
 fn late(last: Option<&str>) -> String {

@@ -124,6 +124,38 @@ pub fn compile(
     })
 }
 
+/// Where spans go, if requests are traced. What is wrong goes into the report.
+pub fn collector(file: &File, report: &mut Report, surroundings: &Surroundings) -> Option<Target> {
+    let url = &file.trace.as_ref()?.otlp;
+    let mut compiler = Compiler {
+        file,
+        surroundings,
+        clients: TlsClients::new(&surroundings.trust),
+        previous: None,
+        providers: Vec::new(),
+        report,
+    };
+    let endpoint = compiler.endpoint(
+        url,
+        &Way {
+            tls: None,
+            socket: None,
+            egress_proxy: None,
+            // Nothing of a secret is in spans.
+            allow_plaintext: true,
+            connect_timeout: COLLECTOR_CONNECT,
+        },
+    )?;
+    Some(Target {
+        endpoint,
+        host: host_field(url),
+        path: format!("{}/v1/traces", url.path().trim_end_matches('/')),
+    })
+}
+
+/// Time for a connection to a collector.
+const COLLECTOR_CONNECT: Duration = Duration::from_secs(2);
+
 const fn limits(limits: &LimitsFile) -> Limits {
     Limits {
         head_bytes: limits.head_size_bytes,

@@ -143,12 +143,13 @@ pub const PROVIDERS: [(&str, &Table); 5] = [
 ];
 
 /// Every table, in the order of the reference.
-pub static TABLES: [&Table; 24] = [
+pub static TABLES: [&Table; 25] = [
     &FILE,
     &process::LISTEN,
     &process::ADMIN,
     &process::LIMITS,
     &process::LOG,
+    &process::TRACE,
     &provider::OAUTH2,
     &provider::HTTP,
     &provider::GRAPHQL,

@@ -1,6 +1,6 @@
 //! The file itself, and its tables about the process as a whole.
 
-use super::values::{ADDRESS, COUNT, DURATION, EGRESS, HEADER, HOST, SIZE};
+use super::values::{ADDRESS, COUNT, DURATION, EGRESS, HEADER, HOST, NAME, SIZE, URL};
 use super::{Key, Kind, Of, PROVIDERS, Table, route};
 
 /// The file itself.
@@ -54,6 +54,13 @@ pub static FILE: Table = Table {
             "What is told on stderr.",
         )
         .or("{}"),
+        Key::new(
+            "trace",
+            Kind::Table(&TRACE),
+            r#"{ otlp = "http://127.0.0.1:4318" }"#,
+            "Where spans go.",
+        )
+        .or_else("nothing is traced"),
         Key::new(
             "provider",
             Kind::Names("name", &PROVIDER),
@@ -255,12 +262,36 @@ pub(super) static LOG: Table = Table {
         .or(r#""info""#),
         Key::new(
             "format",
-            Kind::Choice(&["auto", "human", "json"]),
+            Kind::Choice(&["auto", "text", "human", "json"]),
             r#""json""#,
-            "For people or for programs; `\"auto\"` is `\"human\"` on a terminal, \
+            "For people or for programs; `\"auto\"` is `\"text\"` on a terminal, \
              else `\"json\"`.",
         )
         .or(r#""auto""#),
+    ],
+    of: Of::Any,
+};
+
+pub(super) static TRACE: Table = Table {
+    name: "trace",
+    written: "[trace]",
+    about: "Spans of requests, replays and token fetches, for OpenTelemetry.",
+    keys: &[
+        Key::new(
+            "otlp",
+            URL,
+            r#""http://127.0.0.1:4318""#,
+            "The collector: OTLP/HTTP in JSON, to `/v1/traces` there.",
+        ),
+        Key::new(
+            "sample",
+            Kind::Number,
+            "0.1",
+            "How many are recorded, from 0 to 1, of requests that bring no \
+             `traceparent`, and of fetches.",
+        )
+        .or("1.0"),
+        Key::new("service", NAME, r#""pillion""#, "`service.name`.").or(r#""pillion""#),
     ],
     of: Of::Any,
 };

@@ -40,7 +40,7 @@ pub use grant::GrantFile;
 pub use http::{ExpectedFile, HttpFile, ReadingFile, SingleUseFile, TokenPlaceFile};
 pub use jwt::{JwtFile, JwtSourceFile};
 pub use path::{PathPattern, PathSegment};
-pub use process::{AdminFile, LimitsFile, ListenFile, LogFile, LogFormat, ResolveFile};
+pub use process::{AdminFile, LimitsFile, ListenFile, LogFile, ResolveFile, TraceFile};
 pub use provider::{ClientId, OAuth2File, ProviderFile, SourceFile, StaticFile};
 pub use refresh::RefreshFile;
 pub use request::{BodyFile, Params, RequestFile, UrlFile};
@@ -66,6 +66,8 @@ pub struct File {
     pub limits: LimitsFile,
     /// `[log]`
     pub log: LogFile,
+    /// `[trace]`, if requests are traced.
+    pub trace: Option<TraceFile>,
     /// `resolve`, in the order of the file.
     pub resolve: Vec<ResolveFile>,
     /// `egress_proxy`, for providers and routes that do not say otherwise.
@@ -111,6 +113,7 @@ pub(super) fn read(report: &mut Report) -> Option<Draft> {
     let admin = process("admin", report);
     let limits = process("limits", report);
     let log = process("log", report);
+    let trace = process("trace", report);
     let resolve = table.read("resolve", report, process::resolve);
     let egress_proxy = table.read("egress_proxy", report, egress::egress_proxy);
     let mut declared = Vec::new();
@@ -127,6 +130,7 @@ pub(super) fn read(report: &mut Report) -> Option<Draft> {
         admin: process::admin(admin.map(|table| table.value), report),
         limits: process::limits(limits.map(|table| table.value), report),
         log: process::log(log.map(|table| table.value), report),
+        trace: trace.and_then(|table| process::trace(Some(table.value), report)),
         resolve: value_or(resolve, Vec::new()),
         egress_proxy: egress_proxy.map(|it| it.value),
         providers: value_or(providers, Vec::new()),

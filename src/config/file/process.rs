@@ -1,19 +1,21 @@
-//! The tables that are about the process as a whole: `[listen]`, `[admin]`, `[limits]`, `[log]`, `resolve`.
+//! The tables that are about the process as a whole: `[listen]`, `[admin]`, `[limits]`, `[log]`, `[trace]`, `resolve`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::HeaderName;
+use http::{HeaderName, Uri};
 
-use super::names::unique;
+use super::names::{name, unique};
 use super::network::{Place, address, header_name, host, place};
 use super::reader::{Table, Value};
 use super::unit::{duration, size, some_time};
-use super::value::{choice, count, integer, is_not_empty, list, one_or_list};
+use super::url;
+use super::value::{choice, count, integer, is_not_empty, list, one_or_list, share};
 use crate::config::report::{Diagnostic, Report};
 use crate::config::span::{Spanned, value_or};
+use crate::log::{LEVELS, LogFormat};
 
 /// `[listen]`: where the app calls.
 #[derive(Clone, Debug)]
@@ -81,15 +83,15 @@ pub struct LogFile {
     pub format: LogFormat,
 }
 
-/// How a log line looks.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum LogFormat {
-    /// Human on a terminal, JSON elsewhere.
-    Auto,
-    /// For people.
-    Human,
-    /// For programs.
-    Json,
+/// `[trace]`
+#[derive(Clone, Debug)]
+pub struct TraceFile {
+    /// The collector: spans go to `/v1/traces` there.
+    pub otlp: Spanned<Uri>,
+    /// Of requests that bring no `traceparent`, and of fetches, from 0 to 1.
+    pub sample: f64,
+    /// `service.name`
+    pub service: String,
 }
 
 /// One line of `resolve`: curl's `--resolve`.
@@ -236,20 +238,15 @@ fn some_size(value: &Value<'_>, report: &mut Report) -> Option<usize> {
 pub(super) fn log(table: Option<Table<'_>>, report: &mut Report) -> LogFile {
     let mut table = table.unwrap_or_default();
     let level = table.read("level", report, |value, report| {
-        let choices = [
-            ("error", tracing::Level::ERROR),
-            ("warn", tracing::Level::WARN),
-            ("info", tracing::Level::INFO),
-            ("debug", tracing::Level::DEBUG),
-            ("trace", tracing::Level::TRACE),
-        ];
-        choice(value, &choices, report)
+        choice(value, &LEVELS, report)
     });
     let format = table.read("format", report, |value, report| {
         let choices = [
             ("auto", LogFormat::Auto),
-            ("human", LogFormat::Human),
+            ("text", LogFormat::Text),
             ("json", LogFormat::Json),
+            // As it was called once.
+            ("human", LogFormat::Text),
         ];
         choice(value, &choices, report)
     });
@@ -258,6 +255,20 @@ pub(super) fn log(table: Option<Table<'_>>, report: &mut Report) -> LogFile {
         level: value_or(level, tracing::Level::INFO),
         format: value_or(format, LogFormat::Auto),
     }
+}
+
+pub(super) fn trace(table: Option<Table<'_>>, report: &mut Report) -> Option<TraceFile> {
+    let mut table = table?;
+    let example = "otlp = \"http://127.0.0.1:4318\"";
+    let otlp = table.require("otlp", example, report, url::base);
+    let sample = table.read("sample", report, share);
+    let service = table.read("service", report, name);
+    table.finish(report);
+    Some(TraceFile {
+        otlp: otlp?,
+        sample: value_or(sample, 1.0),
+        service: value_or(service, "pillion".to_owned()),
+    })
 }
 
 pub(super) fn resolve(value: &Value<'_>, report: &mut Report) -> Option<Vec<ResolveFile>> {

@@ -38,6 +38,12 @@ fn unix(text: &str, span: Range<usize>, report: &mut Report) -> Option<(Uri, Opt
     Some((no_query(&target, span, report)?, Some(path)))
 }
 
+/// Where something is reported to, over the network: no query.
+pub(super) fn base(value: &Value<'_>, report: &mut Report) -> Option<Uri> {
+    let text = hidden_string(value, "a URL", report)?;
+    no_query(text, value.span(), report)
+}
+
 fn no_query(text: &str, span: Range<usize>, report: &mut Report) -> Option<Uri> {
     if text.contains('?') {
         report.push(

@@ -62,6 +62,27 @@ pub(super) fn count(value: &Value<'_>, report: &mut Report) -> Option<usize> {
     None
 }
 
+/// A share of a whole: from 0 to 1.
+pub(super) fn share(value: &Value<'_>, report: &mut Report) -> Option<f64> {
+    let number: Option<f64> = match value.get_ref() {
+        DeValue::Integer(integer) => integer.as_str().parse().ok(),
+        DeValue::Float(float) => float.as_str().parse().ok(),
+        _ => {
+            wrong_type(value, "a number from 0 to 1", report);
+            return None;
+        }
+    };
+    report.show(value.span());
+    let share = number.filter(|number| (0.0..=1.0).contains(number));
+    if share.is_none() {
+        report.push(
+            Diagnostic::error("expected a number from 0 to 1", value.span())
+                .hint("0.1 is a tenth, 1 is all"),
+        );
+    }
+    share
+}
+
 /// More of anything would be no limit.
 const MOST: usize = 10_000_000;
 

@@ -138,6 +138,14 @@ impl Stage {
             .await
     }
 
+    /// `/status` for programs.
+    pub(crate) async fn status(&self) -> serde_json::Value {
+        let mut client = Client::connect(self.running.admin).await;
+        let get = request(Method::GET, "/status").header("accept", "application/json");
+        let reply = client.send(get.body(full("")).unwrap()).await;
+        reply.expect_ok().json()
+    }
+
     /// The sum of all series that have these labels: `pillion_requests_total{route="api"}`.
     pub(crate) async fn metric(&self, series: &str) -> f64 {
         let reply = self.admin(Method::GET, "/metrics").await.expect_ok();
