@@ -53,7 +53,7 @@
 //! | [`admin`] | the second listener: probes, metrics, and the [status](admin::status) as a page, as JSON and as text |
 //! | [`fake`] | stand-ins of real systems, for the demo and the tests; uses nothing of the rest |
 //! | [`kubernetes`] | the sidecar in a pod: [one definition](kubernetes::sidecar), put there by a webhook or into a file |
-//! | [`config`] | from what the user wrote to what the program runs on, and every mistake in between |
+//! | [`config`] | from what the user wrote to what the program runs on, and every mistake in between; every key is [described](config::description) for editors and docs/reference.md |
 //! | [`proxy`] | the request |
 //! | [`token`] | the token: its [life](token::life), its [cache](token::cache), its [failures](token::backoff), and [how often a provider is asked](token::pace) |
 //! | [`provider`] | where tokens come from, from [a request](provider::request) to [what its answer says](provider::reading), and [where secrets are](provider::secret) |

@@ -9,6 +9,7 @@ pub mod ask;
 pub mod check;
 pub mod demo;
 pub mod explain;
+pub mod init;
 pub mod inject;
 mod loaded;
 mod privacy;
@@ -64,6 +65,21 @@ enum Command {
         /// Go on accepting for this long when asked to stop, whatever the file says
         #[arg(long, value_name = "DURATION", value_parser = duration)]
         drain_delay: Option<Duration>,
+    },
+    /// Write a commented configuration for one system, and say what it wants
+    ///
+    /// Beside it goes proxy.schema.json, by which editors complete and explain the file. What is there already is not
+    /// written over.
+    #[command(after_help = INIT_HELP)]
+    Init {
+        /// For which system; without it, a terminal is asked
+        #[arg(value_enum)]
+        system: Option<init::System>,
+        /// The file to write; the same as --config
+        file: Option<PathBuf>,
+        /// Write over what is there
+        #[arg(long)]
+        force: bool,
     },
     /// Check the configuration without the network, and tell every mistake in it
     ///
@@ -191,6 +207,9 @@ enum Command {
         #[command(flatten)]
         sidecar: sidecar::SidecarArguments,
     },
+    /// Print the JSON Schema of proxy.toml, by which editors complete, explain and check it
+    #[command(after_help = SCHEMA_HELP)]
+    Schema,
     /// Print what a shell needs to complete pillion's commands and options
     #[command(after_help = COMPLETIONS_HELP)]
     Completions {
@@ -218,7 +237,8 @@ Examples:
   pillion explain GET /stitch/x    what becomes of a request, without sending it
   pillion token stitch             fetch one token, step by step
   pillion demo                     see it work, without an account anywhere
-  pillion inject -f deploy.yaml    put it into the pods of a manifest";
+  pillion inject -f deploy.yaml    put it into the pods of a manifest
+  pillion init stitch              write proxy.toml for a system of your own";
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -235,6 +255,17 @@ Exit codes:
   0  asked to stop
   1  a mistake in the configuration, or an address that is taken
   2  wrong arguments, or a configuration file that cannot be read";
+
+const INIT_HELP: &str = "\
+Examples:
+  pillion init
+  pillion init stitch
+  pillion init oauth2 deploy/proxy.toml
+
+Exit codes:
+  0  written
+  1  the file is there already, or cannot be written
+  2  wrong arguments, or no system and nobody to ask";
 
 const CHECK_HELP: &str = "\
 Examples:
@@ -331,6 +362,18 @@ Exit codes:
   1  an address that is taken, or a certificate that cannot be used
   2  wrong arguments";
 
+const SCHEMA_HELP: &str = "\
+Examples:
+  pillion schema > proxy.schema.json
+
+A file that begins with `#:schema ./proxy.schema.json` is then completed and checked by editors that know taplo:
+VS Code with Even Better TOML, Zed, Helix, Neovim.
+
+Exit codes:
+  0  printed
+  1  it cannot be written
+  2  wrong arguments";
+
 const COMPLETIONS_HELP: &str = "\
 Examples:
   pillion completions bash > ~/.local/share/bash-completion/completions/pillion
@@ -399,6 +442,11 @@ pub fn main() -> ExitCode {
             };
             webhook::main(&place, sidecar.into())
         }
+        Command::Init {
+            system,
+            file,
+            force,
+        } => init::main(system, &file.unwrap_or(path), force),
         Command::Check {
             file,
             online,
@@ -424,6 +472,7 @@ pub fn main() -> ExitCode {
                 spend,
             },
         ),
+        Command::Schema => written::schema(),
         Command::Completions { shell } => written::completions(shell, Arguments::command()),
         Command::Man => written::man(Arguments::command()),
         Command::Demo { once } => demo::main(&path, once),

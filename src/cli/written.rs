@@ -1,4 +1,5 @@
-//! `pillion completions` and `pillion man`: what is written by the definition of the command line.
+//! `pillion schema`, `pillion completions` and `pillion man`: what is written by the description of the file, and by the
+//! definition of the command line.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -6,6 +7,18 @@ use std::process::ExitCode;
 use clap::Command;
 use clap_complete::Shell;
 use clap_mangen::Man;
+
+use crate::config::description;
+
+/// The schema of the file, as `pillion schema` prints it and `init` writes it.
+pub(super) fn schema_text() -> String {
+    format!("{:#}\n", description::schema())
+}
+
+/// Prints the schema of the file.
+pub(super) fn schema() -> ExitCode {
+    print(schema_text().as_bytes())
+}
 
 /// Prints the completions for a shell.
 pub(super) fn completions(shell: Shell, mut command: Command) -> ExitCode {

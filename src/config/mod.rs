@@ -3,6 +3,7 @@
 mod carried;
 mod check;
 pub mod compile;
+pub mod description;
 pub mod file;
 mod hand_out;
 mod mask;

@@ -40,7 +40,7 @@ fn every_problem_type_has_its_section_and_every_section_is_a_type() {
 
 #[test]
 fn every_section_says_what_to_do_and_names_metrics_that_there_are() {
-    let (guide, readme) = (read("docs/problems.md"), read("README.md"));
+    let (guide, operations) = (read("docs/problems.md"), read("docs/operations.md"));
     for section in guide.split("\n## ").skip(1) {
         for part in ["**To do**", "**Seen in**", "**Alert**"] {
             assert!(section.contains(part), "{part} is not in\n{section}");
@@ -52,7 +52,7 @@ fn every_section_says_what_to_do_and_names_metrics_that_there_are() {
         &rest[..end.unwrap_or(rest.len())]
     });
     for metric in metrics {
-        assert!(readme.contains(&format!("`{metric}`")), "{metric}");
+        assert!(operations.contains(&format!("`{metric}`")), "{metric}");
     }
 }
 

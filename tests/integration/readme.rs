@@ -1,36 +1,60 @@
-//! README.md says only what is true: its TOML can be read, and its commands say what it says.
+//! README.md and docs/ say only what is true: their TOML can be read, their commands say what they say, their calls find
+//! a route, and their links lead somewhere.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use pillion::cli::init;
 use pillion::cli::token::{Wanted, tell};
 use pillion::config;
 use pillion::fake::Systems;
 use pillion::metrics::Metrics;
 
 use crate::four_systems::overlay;
+use crate::stage::Directory;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// A fenced block: what stands behind the fence, its text, and its first line in the file.
+/// A fenced block: what stands behind the fence, its text, and the place of its first line.
 struct Block {
     kind: String,
     text: String,
-    line: usize,
+    place: String,
+}
+
+/// README.md, and what is in docs/, by their paths.
+fn pages() -> Vec<(String, String)> {
+    let folder = std::fs::read_dir(Path::new(ROOT).join("docs")).unwrap();
+    let mut pages: Vec<String> = folder
+        .map(|entry| format!("docs/{}", entry.unwrap().file_name().display()))
+        .filter(|page| page.ends_with(".md"))
+        .collect();
+    pages.push("README.md".to_owned());
+    pages.sort();
+    let read = |page: String| {
+        let text = std::fs::read_to_string(Path::new(ROOT).join(&page)).unwrap();
+        (page, text)
+    };
+    pages.into_iter().map(read).collect()
 }
 
 fn blocks() -> Vec<Block> {
-    let readme = readme();
+    let pages = pages();
+    let blocks = pages.iter().flat_map(|(page, text)| blocks_of(page, text));
+    blocks.collect()
+}
+
+fn blocks_of(page: &str, text: &str) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut open: Option<Block> = None;
-    for (number, line) in readme.lines().enumerate() {
+    for (number, line) in text.lines().enumerate() {
         match (line.strip_prefix("```"), &mut open) {
             (Some(kind), None) => {
                 open = Some(Block {
                     kind: kind.to_owned(),
                     text: String::new(),
-                    line: number + 2,
+                    place: format!("{page}:{}", number + 2),
                 });
             }
             (Some(_), Some(_)) => blocks.extend(open.take()),
@@ -38,7 +62,7 @@ fn blocks() -> Vec<Block> {
             (None, None) => {}
         }
     }
-    assert!(open.is_none(), "a block is not closed");
+    assert!(open.is_none(), "{page}: a block is not closed");
     blocks
 }
 
@@ -48,51 +72,131 @@ fn every_toml_block_is_a_configuration_without_a_mistake() {
     let toml: Vec<_> = blocks.iter().filter(|it| it.kind == "toml").collect();
     assert!(toml.len() >= 2);
     for block in toml {
-        let (Ok((_, report)) | Err(report)) = config::read("README.md", &block.text);
-        assert!(
-            report.is_empty(),
-            "line {}:\n{}",
-            block.line,
-            report.to_plain()
-        );
+        let (Ok((_, report)) | Err(report)) = config::read(&block.place, &block.text);
+        assert!(report.is_empty(), "{}", report.to_plain());
     }
 }
 
 #[test]
 fn the_first_configuration_has_twelve_lines() {
-    let first = blocks().into_iter().find(|it| it.kind == "toml").unwrap();
+    let blocks = blocks_of("README.md", &readme());
+    let first = blocks.iter().find(|it| it.kind == "toml").unwrap();
     assert_eq!(first.text.lines().count(), 12);
 }
 
 #[test]
 fn every_command_does_what_its_console_block_shows() {
-    let blocks = blocks();
-    let consoles: Vec<_> = blocks
-        .iter()
-        .filter(|block| block.kind != STAND_INS)
-        .filter_map(|block| Some((block, block.kind.strip_prefix("console")?)))
-        .collect();
-    assert!(!consoles.is_empty());
-    for (block, options) in consoles {
-        let code = options.trim().strip_prefix("exit=").unwrap_or("0");
-        let (command, shown) = block.text.split_once('\n').unwrap();
-        let Some(arguments) = command.strip_prefix("$ pillion ") else {
-            panic!(
-                "line {}: only pillion can be run here: {command}",
-                block.line
-            );
-        };
-        let output = run(arguments);
-        let told = text(&output.stdout) + &text(&output.stderr);
-        assert_eq!(output.status.code().unwrap().to_string(), code, "{told}");
-        let shown: Vec<&str> = shown.lines().collect();
-        let told_lines: Vec<&str> = told.lines().collect();
-        assert!(
-            all_match(&shown, &told_lines),
-            "line {}: `{command}` says\n{told}",
-            block.line
-        );
+    let mut consoles = 0;
+    for (page, text) in pages() {
+        // One for a whole page, so that a command finds what the ones before have written.
+        let folder = Directory::new();
+        for block in blocks_of(&page, &text) {
+            let Some(options) = block.kind.strip_prefix("console") else {
+                continue;
+            };
+            if block.kind == STAND_INS {
+                continue;
+            }
+            let options: Vec<&str> = options.split_whitespace().collect();
+            let folder = if options.contains(&"elsewhere") {
+                folder.path()
+            } else {
+                Path::new(ROOT)
+            };
+            let code = options.iter().find_map(|it| it.strip_prefix("exit="));
+            shows_what_it_says(&block, folder, code.unwrap_or("0"));
+            consoles += 1;
+        }
     }
+    assert!(consoles > 5);
+}
+
+fn shows_what_it_says(block: &Block, folder: &Path, code: &str) {
+    let place = &block.place;
+    let (command, shown) = block.text.split_once('\n').unwrap();
+    let Some(arguments) = command.strip_prefix("$ pillion ") else {
+        panic!("{place}: only pillion can be run here: {command}");
+    };
+    let output = run_in(folder, arguments);
+    let told = text(&output.stdout) + &text(&output.stderr);
+    let exited = output.status.code().unwrap().to_string();
+    assert_eq!(exited, code, "{place}: {told}");
+    let shown: Vec<&str> = shown.lines().collect();
+    let lines: Vec<&str> = told.lines().collect();
+    assert!(
+        all_match(&shown, &lines),
+        "{place}: `{command}` says\n{told}"
+    );
+}
+
+#[test]
+fn every_call_of_the_app_finds_a_route() {
+    let mut calls = 0;
+    let folder = Directory::new();
+    let other = folder.write("other.toml", &init::text(init::System::OAuth2));
+    for block in blocks().iter().filter(|block| block.kind == "sh") {
+        for line in block.text.lines().filter(|line| line.starts_with("curl ")) {
+            let Some((_, call)) = line.split_once("http://localhost:8080") else {
+                continue;
+            };
+            let path = call.split([' ', '\'', '"']).next().unwrap();
+            let method = if line.contains(" -d ") || line.contains(" --json ") {
+                "POST"
+            } else {
+                "GET"
+            };
+            let finds = |file: &Path| {
+                let explained = run(&format!("explain {method} {path} -c {}", file.display()));
+                text(&explained.stdout).contains("route     /")
+            };
+            let is_found = finds(Path::new("proxy.toml")) || finds(&other);
+            assert!(is_found, "{}: {line}", block.place);
+            calls += 1;
+        }
+    }
+    assert!(calls > 3);
+}
+
+#[test]
+fn every_link_to_a_file_and_to_a_heading_leads_there() {
+    let pages = pages();
+    let mut wrong = Vec::new();
+    for (page, text) in &pages {
+        let folder = Path::new(ROOT).join(page).parent().unwrap().to_owned();
+        for link in text.split("](").skip(1) {
+            let link = link.split(')').next().unwrap();
+            if link.contains("://") {
+                continue;
+            }
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() {
+                Path::new(ROOT).join(page)
+            } else {
+                folder.join(file)
+            };
+            let headings = |text: String| text.lines().any(|line| anchor(line) == heading);
+            let is_there = target.exists()
+                && (heading.is_empty() || std::fs::read_to_string(&target).is_ok_and(headings));
+            if !is_there {
+                wrong.push(format!("{page}: {link}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// What a heading is called in links.
+fn anchor(line: &str) -> String {
+    let Some(heading) = line
+        .starts_with('#')
+        .then(|| line.trim_start_matches('#').trim())
+    else {
+        return String::new();
+    };
+    let kept = heading
+        .chars()
+        .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.collect::<String>().to_lowercase().replace(' ', "-")
 }
 
 /// Of a block in which a token is fetched: here it comes from a stand-in.
@@ -127,14 +231,15 @@ async fn a_fetch_is_told_as_its_console_block_shows() {
         let (shown, lines): (Vec<_>, Vec<_>) = (shown.lines().collect(), told.lines().collect());
         assert!(
             all_match(&shown, &lines),
-            "line {}: it says\n{told}",
-            block.line
+            "{}: it says\n{told}",
+            block.place
         );
     }
 }
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 14] = [
     "run",
+    "init",
     "wait",
     "healthcheck",
     "shutdown",
@@ -144,6 +249,7 @@ const COMMANDS: [&str; 12] = [
     "explain",
     "token",
     "demo",
+    "schema",
     "completions",
     "man",
 ];
@@ -222,12 +328,25 @@ fn the_table_of_metrics_is_complete_and_names_no_other() {
         .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
         .filter(|name| name.starts_with("pillion_"))
         .collect();
-    let readme = readme();
-    let listed: BTreeSet<&str> = readme
+    let pages = pages();
+    let (_, operations) = pages
+        .iter()
+        .find(|(page, _)| page == "docs/operations.md")
+        .unwrap();
+    let listed: BTreeSet<&str> = operations
         .split('`')
         .filter(|quoted| quoted.starts_with("pillion_"))
         .collect();
     assert_eq!(listed, served);
+    let alerts = blocks_of("docs/operations.md", operations);
+    let alerts = alerts.iter().find(|block| block.kind == "yaml").unwrap();
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let words = alerts.text.split(|c| !is_part(c));
+    let named: Vec<_> = words.filter(|it| it.starts_with("pillion_")).collect();
+    assert!(named.len() > 5);
+    for metric in named {
+        assert!(served.contains(metric), "{metric}");
+    }
 }
 
 fn readme() -> String {
@@ -235,11 +354,16 @@ fn readme() -> String {
 }
 
 fn run(arguments: &str) -> Output {
+    run_in(Path::new(ROOT), arguments)
+}
+
+fn run_in(folder: &Path, arguments: &str) -> Output {
     Command::new(env!("CARGO_BIN_EXE_pillion"))
         .args(arguments.split_whitespace())
-        .current_dir(ROOT)
+        .current_dir(folder)
         .env_remove("PILLION_CONFIG")
         .env_remove("HIGHNOTE_API_KEY")
+        .env_remove("STITCH_CLIENT_ID")
         .output()
         .unwrap()
 }
@@ -256,13 +380,10 @@ fn all_match(shown: &[&str], told: &[&str]) -> bool {
             (0..=told.len()).any(|skipped| all_match(rest, &told[skipped..]))
         }
         ([first, shown @ ..], [line, told @ ..]) => {
-            // What is left out at the beginning may be longer than the space for it.
-            let is_indented = first.trim_start().starts_with("...");
-            let line = if is_indented { line.trim_start() } else { line };
-            let first = if is_indented {
-                first.trim_start()
-            } else {
-                first
+            // What is left out at the beginning of a line may be of any width.
+            let (first, line) = match first.trim_start() {
+                open if open.starts_with("...") => (open, line.trim_start()),
+                _ => (*first, *line),
             };
             line_matches(first, line) && all_match(shown, told)
         }
@@ -286,6 +407,7 @@ fn line_matches(shown: &str, told: &str) -> bool {
 fn dots_stand_for_what_is_left_out() {
     assert!(all_match(&["a", "...", "c"], &["a", "b", "b", "c"]));
     assert!(all_match(&["a ... c...", "..."], &["a b c"]));
+    assert!(all_match(&["  ... ms"], &["1234.5 ms"]));
     assert!(!all_match(&["a", "c"], &["a", "b", "c"]));
     assert!(!all_match(&["a ... c"], &["a b"]));
 }

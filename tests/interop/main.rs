@@ -17,6 +17,7 @@ mod kosoku;
 mod node;
 mod oidc_provider;
 mod python;
+mod schema;
 #[expect(dead_code, unused_imports, reason = "other tests use more of it")]
 #[path = "../integration/stage/mod.rs"]
 mod stage;

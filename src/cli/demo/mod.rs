@@ -88,7 +88,11 @@ async fn play(path: &Path, once: bool) -> Result<ExitCode, DemoError> {
     introduce(&story, &cast, &systems);
     let running = open(path, &cast, &systems, &story)?;
     let tour = Tour::new(&systems, &running, &cast);
-    tour.go(&mut story).await;
+    let progress = story.progress();
+    tokio::select! {
+        () = tour.go(&mut story) => {}
+        never = progress => match never {},
+    }
     let good = story.end();
     if once {
         return Ok(if good {

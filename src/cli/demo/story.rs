@@ -1,12 +1,23 @@
 //! What is told, and whether it was true.
 
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::ffi::OsStr;
 use std::fmt::Display;
 use std::io::{IsTerminal as _, Write as _};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
 
 /// Tells the steps of the tour as they happen, and remembers which did not go as told.
 #[derive(Debug)]
 pub(super) struct Story {
+    /// A terminal reads along.
+    watched: bool,
     coloured: bool,
+    /// When the last line was told.
+    last: Rc<Cell<Instant>>,
     told: usize,
     failed: usize,
 }
@@ -36,9 +47,16 @@ impl Facts {
 }
 
 impl Story {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the command line may read the environment"
+    )]
     pub(super) fn begin() -> Self {
+        let watched = std::io::stdout().is_terminal();
         Self {
-            coloured: std::io::stdout().is_terminal(),
+            watched,
+            coloured: is_coloured(watched, std::env::var_os("NO_COLOR").as_deref()),
+            last: Rc::new(Cell::new(Instant::now())),
             told: 0,
             failed: 0,
         }
@@ -110,10 +128,32 @@ impl Story {
     }
 
     // Whoever stops reading does not make the tour fail.
-    #[expect(clippy::unused_self, reason = "where lines go is the story's business")]
     fn put(&self, line: &str) {
-        writeln!(std::io::stdout().lock(), "{line}").ok();
+        self.last.set(Instant::now());
+        let erase = if self.watched { ERASE } else { "" };
+        writeln!(std::io::stdout().lock(), "{erase}{line}").ok();
     }
+
+    /// Shows on a terminal, below the last line, for how long nothing has been told.
+    pub(super) fn progress(&self) -> impl Future<Output = Infallible> + use<> {
+        let (watched, last) = (self.watched, Rc::clone(&self.last));
+        async move {
+            loop {
+                sleep(TICK).await;
+                let silent = last.get().elapsed();
+                if watched && silent >= TICK {
+                    let mut out = std::io::stdout().lock();
+                    write!(out, "{ERASE}{INDENT}... {:.1} s", silent.as_secs_f64()).ok();
+                    out.flush().ok();
+                }
+            }
+        }
+    }
+}
+
+/// NO_COLOR counts if there is something in it (no-color.org).
+fn is_coloured(watched: bool, no_color: Option<&OsStr>) -> bool {
+    watched && no_color.is_none_or(OsStr::is_empty)
 }
 
 /// Lines that a terminal of 80 columns shows whole; what does not fit goes under the first word of the fact.
@@ -136,6 +176,9 @@ const COLUMNS: usize = 80;
 /// Up to where the titles begin.
 const INDENT: &str = "           ";
 const RESET: &str = "\x1b[0m";
+/// Back to the beginning of the line, and what is on it away.
+const ERASE: &str = "\r\x1b[K";
+const TICK: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
 mod tests {
@@ -163,6 +206,14 @@ mod tests {
         );
         assert!(lines[1].starts_with("  four"));
         assert_eq!(wrapped("- short"), ["- short"]);
+    }
+
+    #[test]
+    fn colours_are_for_terminals_whose_owner_wants_them() {
+        assert!(is_coloured(true, None));
+        assert!(is_coloured(true, Some(OsStr::new(""))));
+        assert!(!is_coloured(true, Some(OsStr::new("1"))));
+        assert!(!is_coloured(false, None));
     }
 
     #[test]

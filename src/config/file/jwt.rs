@@ -133,7 +133,10 @@ fn algorithm(table: &mut Table<'_>, signer: &Signer, report: &mut Report) -> Opt
         None
     };
     let algorithm = match signer {
-        Signer::Shared(_) if !table.has("alg") => return Some(Algorithm::Hs256),
+        Signer::Shared(_) if !table.has("alg") => {
+            table.know("alg");
+            return Some(Algorithm::Hs256);
+        }
         Signer::Shared(_) => table.read("alg", report, read),
         Signer::Any | Signer::Private => table.require("alg", "alg = \"RS256\"", report, read),
     };
@@ -147,30 +150,29 @@ fn key_hints(table: &mut Table<'_>, algorithm: Option<Algorithm>, report: &mut R
             literal => Kid::Literal(literal.to_owned()),
         })
     });
-    let mut flag = |key, report: &mut Report| table.read(key, report, boolean);
-    let flags = [
-        flag("x5t", report),
-        flag("x5t#S256", report),
-        flag("x5c", report),
-    ];
-    // A secret that both sides share has no certificate.
     if algorithm.is_some_and(Algorithm::is_shared) {
-        let auto = kid.as_ref().filter(|kid| kid.value == Kid::Certificate);
-        let auto = auto.map(|kid| kid.span.clone());
-        let wanted = flags.iter().flatten().filter(|flag| flag.value);
-        for span in auto.into_iter().chain(wanted.map(|flag| flag.span.clone())) {
-            report.push(
-                Diagnostic::error("a shared secret has no certificate", span)
-                    .hint("leave it out: it is made from the certificate beside a private key"),
-            );
+        let no_certificate = |span| {
+            Diagnostic::error("a shared secret has no certificate", span)
+                .hint("leave it out: it is made from the certificate beside a private key")
+        };
+        for key in ["x5t", "x5t#S256", "x5c"] {
+            table.refuse(key, report, no_certificate);
         }
+        let auto = kid.as_ref().filter(|kid| kid.value == Kid::Certificate);
+        if let Some(auto) = auto {
+            report.push(no_certificate(auto.span.clone()));
+        }
+        return KeyHints {
+            kid: kid.map(|kid| kid.value),
+            ..KeyHints::default()
+        };
     }
-    let [x5t, x5t_s256, x5c] = flags.map(|flag| value_or(flag, false));
+    let mut flag = |key| value_or(table.read(key, report, boolean), false);
     KeyHints {
         kid: kid.map(|kid| kid.value),
-        x5t,
-        x5t_s256,
-        x5c,
+        x5t: flag("x5t"),
+        x5t_s256: flag("x5t#S256"),
+        x5c: flag("x5c"),
     }
 }
 

@@ -134,15 +134,21 @@ impl<'a> Table<'a> {
     /// Reports every key that nobody asked for, and whether there was one.
     pub(super) fn finish(self, report: &mut Report) -> bool {
         let mut unknown = false;
+        let meant: Vec<&str> = self
+            .known
+            .iter()
+            .copied()
+            .filter(|key| !self.settled.contains(key))
+            .collect();
         for (key, _) in self.entries() {
             if self.known.contains(&key.value) || self.settled.contains(&key.value) {
                 continue;
             }
             unknown = true;
             let diagnostic = unknown_key(&key);
-            report.push(match did_you_mean(key.value, self.known.iter().copied()) {
+            report.push(match did_you_mean(key.value, meant.iter().copied()) {
                 Some(meant) => diagnostic.hint(format!("did you mean `{meant}`?")),
-                None => diagnostic.hint(format!("keys here are {}", self.known.join(", "))),
+                None => diagnostic.hint(format!("keys here are {}", meant.join(", "))),
             });
         }
         unknown
