@@ -16,7 +16,7 @@ use pillion::provider::secret::{SecretRef, Secrets};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::stage::{Client, Reply, full, request};
+use crate::stage::{Client, Reply, full, keep_listening, request};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/proxy.toml");
 
@@ -110,6 +110,7 @@ impl Four {
 
 /// What lets `proxy.toml` find the stand-ins.
 pub(crate) fn overlay(systems: &Systems, key: Option<&ClientKey>) -> Overlay {
+    keep_listening();
     let resolve = systems.resolve().into_iter().map(|(authority, address)| {
         let (host, port) = authority.rsplit_once(':').unwrap();
         ((host.to_owned(), port.parse().unwrap()), address)

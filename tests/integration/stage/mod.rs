@@ -12,7 +12,7 @@ mod strict;
 
 use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use std::time::Duration;
 
@@ -23,6 +23,9 @@ use pillion::fake::{Authority, IdentityProvider, Received, Rules, Upstream};
 use pillion::provider::secret::{SecretRef, Secrets};
 use rustls::ServerConfig;
 use tokio::time::{Instant, sleep};
+use tracing_subscriber::filter::dynamic_filter_fn;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 pub(crate) use self::client::{
     Body, Client, Reply, Wire, chunked, full, read_answer, request, within,
@@ -87,6 +90,7 @@ impl Stage {
 
     /// A stage to be set otherwise.
     pub(crate) fn set() -> Setting {
+        keep_listening();
         Setting {
             rules: Rules::by_the_book("app", SECRET),
             top: String::new(),
@@ -364,6 +368,16 @@ impl Setting {
             config: text,
         }
     }
+}
+
+/// Somebody listens to what the program tells, from the first word on, and hears nothing. What is said for the first time
+/// while nobody listens may be taken for idle talk for ever, also by who begins to listen at that moment, on another thread.
+pub(crate) fn keep_listening() {
+    static LISTENING: Once = Once::new();
+    LISTENING.call_once(|| {
+        let deaf = dynamic_filter_fn(|_, _| false);
+        tracing_subscriber::registry().with(deaf).init();
+    });
 }
 
 fn config(top: &str, provider: &str, route: &str, more: &str) -> String {
