@@ -5,11 +5,16 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
-use crate::stage::{Client, within};
+use crate::stage::Client;
+
+/// A first start reads thousands of files from a disk that has them since a moment ago.
+const FIRST_START: Duration = Duration::from_mins(3);
 
 /// A script of this folder that is running. Dropping it ends it.
 pub(crate) struct Server {
@@ -56,7 +61,10 @@ impl Server {
             process,
             said: Value::Null,
         };
-        let line = within(said).await.unwrap();
+        let line = timeout(FIRST_START, said).await;
+        let line = line
+            .unwrap_or_else(|_| panic!("{command:?} says nothing"))
+            .unwrap();
         server.said = serde_json::from_str(&line).unwrap();
         server
     }
