@@ -80,7 +80,10 @@ struct Shared {
     bounds: Bounds,
     /// Runs while a head is awaited.
     head_timer: RefCell<Option<Pin<Box<Sleep>>>>,
-    is_first: Cell<bool>,
+    /// Requests of HTTP/1.1 that have begun here.
+    requests: Cell<u64>,
+    /// Whether hyper still reads a body behind its answer.
+    reads_on: Cell<bool>,
     /// How long the app may read nothing of the present answer. The timer runs while it does not.
     idle: Cell<Duration>,
     idle_timer: RefCell<Option<Pin<Box<Sleep>>>>,
@@ -113,7 +116,8 @@ impl Inbound {
             own: RefCell::default(),
             bounds,
             head_timer: RefCell::default(),
-            is_first: Cell::new(true),
+            requests: Cell::new(0),
+            reads_on: Cell::new(false),
             idle: Cell::new(bounds.idle),
             idle_timer: RefCell::default(),
             farewell: RefCell::default(),
@@ -172,7 +176,8 @@ impl Inbound {
     /// A request of HTTP/1.1 has begun: shows the bytes that its head came in, which may be followed by others.
     pub fn begin_request<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
         self.0.between_requests.set(false);
-        self.0.is_first.set(false);
+        self.0.requests.set(self.0.requests.get() + 1);
+        self.0.reads_on.set(false);
         self.0.head_timer.borrow_mut().take();
         let mut head = self.0.head.borrow_mut();
         let seen = look(&head);
@@ -193,6 +198,39 @@ impl Inbound {
         self.0.between_requests.set(is_alone);
     }
 
+    /// The present request is answered before it has been read, and will be read on.
+    pub fn reads_on(&self) {
+        self.0.reads_on.set(true);
+    }
+
+    /// How many requests of HTTP/1.1 it has brought, if the last one is answered and nothing of another has come: all that
+    /// hyper has of it then are empty buffers.
+    #[must_use]
+    pub fn idle_after(&self) -> Option<u64> {
+        let shared = &self.0;
+        let requests = shared.requests.get();
+        let is_idle = requests > 0
+            && shared.between_requests.get()
+            && !shared.reads_on.get()
+            && shared.head.borrow().is_empty()
+            && shared.is_at_rest();
+        is_idle.then_some(requests)
+    }
+
+    /// Until an idle connection brings something, or its end.
+    pub fn poll_stirs(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.0.unread.get() > 0 {
+            return Poll::Ready(());
+        }
+        self.0.socket.borrow().poll_read_ready(cx).map(drop)
+    }
+
+    /// Takes back what hyper has read of an idle connection and not looked at; whoever reads next gets it.
+    pub fn take_back(&self, read: &[u8]) {
+        self.0.head.borrow_mut().extend_from_slice(read);
+        self.0.unread.set(read.len());
+    }
+
     /// Writes an interim answer (RFC 9110 §15.2), or drops it where it cannot be written right now.
     pub fn send_interim(&self, head: &[u8]) {
         let shared = &self.0;
@@ -208,7 +246,7 @@ impl Inbound {
 impl Shared {
     // hyper's own header timeout would end idle connections, too, and sets a timer for every request.
     fn poll_head_timer(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let awaited = self.is_first.get() || is_unfinished(&self.head.borrow());
+        let awaited = self.requests.get() == 0 || is_unfinished(&self.head.borrow());
         if !(awaited && self.between_requests.get()) {
             return Poll::Pending;
         }
@@ -390,9 +428,10 @@ impl Write for InboundStream {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let shared = &self.inbound.0;
-        shared.flushed.set(true);
         ready!(shared.poll_own(cx))?;
-        shared.socket.borrow_mut().poll_flush(cx)
+        let flushed = shared.socket.borrow_mut().poll_flush(cx);
+        shared.flushed.set(flushed.is_ready());
+        flushed
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -13,6 +13,7 @@ pub mod problem;
 mod record;
 pub mod replay;
 pub mod request_id;
+mod roll;
 pub mod route;
 pub mod serve;
 pub mod target;
@@ -284,6 +285,7 @@ impl Proxy {
         if !upload.is_finished() {
             let idle = onward.timeouts.idle.max(limits.body_idle);
             answer.body_mut().rest_mut().detach(idle);
+            inbound.reads_on();
         }
         worker.pool().reuse(stripped.into_headers());
         if version != Version::HTTP_2 {

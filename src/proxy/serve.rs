@@ -1,16 +1,16 @@
 //! A worker: serves the connections that it is dealt, and keeps connections to upstreams for them.
 //!
-//! A connection is a task. One of HTTP/2 has another task for each of its streams.
+//! A connection is a task. One of HTTP/2 has another task for each of its streams. One of HTTP/1.1 whose app has nothing to
+//! ask for a while costs no more than its socket: hyper is there only while it talks.
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,9 +25,10 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::replay::RequestBody;
+use super::roll::{Place, Roll};
 use super::upgrade::Upgraded;
 use super::{InFlight, Limits, Proxy, problem};
-use crate::net::inbound::{Bounds, Inbound, Protocol, Scratch};
+use crate::net::inbound::{Bounds, Inbound, InboundStream, Protocol, Scratch};
 use crate::net::multiplex::Multiplex;
 use crate::net::pool::Pool;
 use crate::net::relay::Relay;
@@ -73,7 +74,7 @@ pub async fn work(
         multiplex: Rc::new(Multiplex::new(proxy.plan().pool)),
         scratch: Scratch::default(),
     });
-    let stopping = Rc::new(Stopping::default());
+    let roll = Rc::new(Roll::default());
     let mut connections = JoinSet::new();
     let mut sweep = interval(SWEEP_INTERVAL);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -82,7 +83,7 @@ pub async fn work(
             dealt = mail.recv() => {
                 let Some(dealt) = dealt else { break };
                 let (proxy, worker) = (Arc::clone(&proxy), Rc::clone(&worker));
-                connections.spawn_local(serve(proxy, worker, dealt, Rc::clone(&stopping)));
+                connections.spawn_local(serve(proxy, worker, dealt, Rc::clone(&roll)));
             }
             Some(_ended) = connections.join_next() => {}
             _ = sweep.tick() => {
@@ -90,6 +91,7 @@ pub async fn work(
                 worker.pool.sweep();
                 worker.multiplex.configure(proxy.plan().pool);
                 worker.multiplex.sweep();
+                roll.call();
             }
             _ = stop.wait_for(|stop| *stop) => break,
         }
@@ -97,13 +99,13 @@ pub async fn work(
     // What was dealt before the listeners closed is served, too.
     while let Ok(dealt) = mail.try_recv() {
         let (proxy, worker) = (Arc::clone(&proxy), Rc::clone(&worker));
-        connections.spawn_local(serve(proxy, worker, dealt, Rc::clone(&stopping)));
+        connections.spawn_local(serve(proxy, worker, dealt, Rc::clone(&roll)));
     }
-    stopping.begin();
+    roll.stop();
     while connections.join_next().await.is_some() {}
 }
 
-async fn serve(proxy: Arc<Proxy>, worker: Rc<Worker>, dealt: Dealt, stopping: Rc<Stopping>) {
+async fn serve(proxy: Arc<Proxy>, worker: Rc<Worker>, dealt: Dealt, roll: Rc<Roll>) {
     let Dealt {
         socket,
         counted: _counted,
@@ -123,14 +125,14 @@ async fn serve(proxy: Arc<Proxy>, worker: Rc<Worker>, dealt: Dealt, stopping: Rc
     let Ok(inbound) = Inbound::new(socket, bounds) else {
         return;
     };
-    let sleeper = stopping.sleeper();
-    match protocol(&inbound, &worker.scratch, sleeper).await {
+    let place = roll.place();
+    match protocol(&inbound, &worker.scratch, place).await {
         Ok(Some(Protocol::Http1)) => {
-            serve_http1(proxy, worker, inbound, limits, stopping).await;
+            serve_http1(proxy, worker, inbound, limits, roll).await;
         }
         // In a box, so that the task of the usual connection is no larger for it.
         Ok(Some(Protocol::Http2)) => {
-            Box::pin(serve_http2(proxy, worker, inbound, stopping)).await;
+            Box::pin(serve_http2(proxy, worker, inbound, roll)).await;
         }
         Ok(None) => {}
         Err(error) => tracing::debug!(%error, "connection said nothing"),
@@ -153,10 +155,10 @@ async fn open(
 async fn protocol(
     inbound: &Inbound,
     scratch: &Scratch,
-    mut sleeper: Sleeper<'_>,
+    mut place: Place<'_>,
 ) -> io::Result<Option<Protocol>> {
     poll_fn(|cx| match inbound.poll_protocol(scratch, cx) {
-        Poll::Pending if sleeper.is_woken(cx) => Poll::Ready(Ok(None)),
+        Poll::Pending if place.is_stopped(cx) => Poll::Ready(Ok(None)),
         polled => polled.map_ok(Some),
     })
     .await
@@ -167,14 +169,56 @@ async fn serve_http1(
     worker: Rc<Worker>,
     inbound: Inbound,
     limits: Limits,
-    stopping: Rc<Stopping>,
+    roll: Rc<Roll>,
 ) {
+    let mut place = roll.place();
+    loop {
+        place.begin_talk();
+        // In a box, which goes with hyper's buffers while the app has nothing to ask.
+        match Box::pin(talk(&proxy, &worker, &inbound, limits, &mut place)).await {
+            Talked::Over => return,
+            Talked::Upgraded(stream, read, upgraded, _in_flight) => {
+                drop(inbound);
+                if let Some(app) = stream.into_socket() {
+                    // In a box, so that the task of the usual connection is no larger for it.
+                    Box::pin(relay((app, read), *upgraded, &worker, &roll)).await;
+                }
+                return;
+            }
+            Talked::Idle => {}
+        }
+        let stirs = poll_fn(|cx| match inbound.poll_stirs(cx) {
+            Poll::Pending if place.is_stopped(cx) => Poll::Ready(false),
+            polled => polled.map(|()| true),
+        });
+        if !stirs.await {
+            return shut_down(inbound.stream(&worker.scratch)).await;
+        }
+    }
+}
+
+/// How it went on between an app and hyper.
+enum Talked {
+    Over,
+    /// The connection speaks something else now; this much of it was read already.
+    Upgraded(InboundStream, Bytes, Box<Upgraded>, InFlight),
+    /// The app has asked for nothing for a while.
+    Idle,
+}
+
+async fn talk(
+    proxy: &Proxy,
+    worker: &Worker,
+    inbound: &Inbound,
+    limits: Limits,
+    place: &mut Place<'_>,
+) -> Talked {
     let stream = inbound.stream(&worker.scratch);
     let upgraded = Cell::new(None);
     let service = service_fn(|request| async {
-        let mut response = proxy.handle(&worker, &inbound, request).await;
+        let mut response = proxy.handle(worker, inbound, request).await;
         if let Some(to) = response.body_mut().take_upgraded() {
-            upgraded.set(Some((to, InFlight::begin(&proxy, &worker))));
+            upgraded.set(Some((to, InFlight::begin(proxy, worker))));
         }
         Ok::<_, Infallible>(response)
     });
@@ -185,45 +229,53 @@ async fn serve_http1(
         .max_buf_size(limits.head_bytes.max(LEAST_BUFFER_BYTES))
         .max_header_size(limits.head_bytes)
         .serve_connection(stream, service);
-    let mut sleeper = stopping.sleeper();
     let ended = poll_fn(|cx| {
         let mut connection = Pin::new(&mut connection);
-        if sleeper.is_woken(cx) {
+        if place.is_stopped(cx) {
             connection.as_mut().graceful_shutdown();
         }
-        connection.poll(cx)
+        match connection.poll(cx) {
+            Poll::Pending if place.ends_talk(|| inbound.idle_after()) => Poll::Ready(Ok(true)),
+            polled => polled.map_ok(|()| false),
+        }
     });
-    if let Err(error) = ended.await {
-        tracing::debug!(%error, "connection broke off");
-        return;
-    }
-    let Parts {
-        mut io, read_buf, ..
-    } = connection.into_parts();
-    let Some((upgraded, _in_flight)) = upgraded.take() else {
-        // If an upgrade was asked for, hyper leaves this to us; if not, it is done already, and does no harm again. Whoever
-        // is gone need not be told.
-        poll_fn(|cx| Pin::new(&mut io).poll_shutdown(cx)).await.ok();
-        return;
+    let is_idle = match ended.await {
+        Ok(is_idle) => is_idle,
+        Err(error) => {
+            tracing::debug!(%error, "connection broke off");
+            return Talked::Over;
+        }
     };
-    drop(inbound);
-    if let Some(app) = io.into_socket() {
-        // In a box, so that the task of the usual connection is no larger for it.
-        Box::pin(relay((app, read_buf), *upgraded, &worker, &stopping)).await;
+    let Parts { io, read_buf, .. } = connection.into_parts();
+    if is_idle {
+        tracing::trace!("connection is idle");
+        inbound.take_back(&read_buf);
+        return Talked::Idle;
     }
+    if let Some((upgraded, in_flight)) = upgraded.take() {
+        return Talked::Upgraded(io, read_buf, upgraded, in_flight);
+    }
+    // If an upgrade was asked for, hyper leaves this to us; if not, it is done already, and does no harm again.
+    shut_down(io).await;
+    Talked::Over
+}
+
+/// Closes a connection. Whoever is gone need not be told.
+async fn shut_down(mut io: InboundStream) {
+    poll_fn(|cx| Pin::new(&mut io).poll_shutdown(cx)).await.ok();
 }
 
 /// Passes on what an app and an upstream have to say to each other, until it is time to stop.
-async fn relay(app: (Socket, Bytes), upgraded: Upgraded, worker: &Worker, stopping: &Stopping) {
+async fn relay(app: (Socket, Bytes), upgraded: Upgraded, worker: &Worker, roll: &Roll) {
     let Upgraded {
         upstream,
         early,
         idle,
     } = upgraded;
     let mut relay = Relay::new(app, (upstream, early), idle);
-    let mut sleeper = stopping.sleeper();
+    let mut place = roll.place();
     let ended = poll_fn(|cx| {
-        if sleeper.is_woken(cx) {
+        if place.is_stopped(cx) {
             return Poll::Ready(Err(io::Error::other("it was time to stop")));
         }
         relay.poll(&worker.scratch, cx)
@@ -239,12 +291,7 @@ async fn relay(app: (Socket, Bytes), upgraded: Upgraded, worker: &Worker, stoppi
     }
 }
 
-async fn serve_http2(
-    proxy: Arc<Proxy>,
-    worker: Rc<Worker>,
-    inbound: Inbound,
-    stopping: Rc<Stopping>,
-) {
+async fn serve_http2(proxy: Arc<Proxy>, worker: Rc<Worker>, inbound: Inbound, roll: Rc<Roll>) {
     let stream = inbound.stream(&worker.scratch);
     let service = service_fn(|request| {
         let (proxy, worker, inbound) = (Arc::clone(&proxy), Rc::clone(&worker), inbound.clone());
@@ -265,11 +312,11 @@ async fn serve_http2(
         .keep_alive_timeout(PING_TIMEOUT)
         .serve_connection(stream, service);
     let mut connection = pin!(connection);
-    let mut sleeper = stopping.sleeper();
+    let mut place = roll.place();
     let mut is_leaving = false;
     let ended = poll_fn(|cx| {
         // It is told as soon as it is used while the proxy drains: no answer can ask it to go.
-        if sleeper.is_woken(cx) || (proxy.is_draining() && !is_leaving) {
+        if place.is_stopped(cx) || (proxy.is_draining() && !is_leaving) {
             is_leaving = true;
             connection.as_mut().graceful_shutdown();
         }
@@ -293,74 +340,7 @@ where
     }
 }
 
-/// Wakes every connection of a worker, once. A channel would be asked, under its lock, at every turn of every connection.
-#[derive(Debug, Default)]
-struct Stopping {
-    begun: Cell<bool>,
-    next: Cell<u64>,
-    asleep: RefCell<HashMap<u64, Waker>>,
-}
-
-/// One connection's place in [`Stopping`].
-struct Sleeper<'a> {
-    stopping: &'a Stopping,
-    number: u64,
-    state: Sleep,
-}
-
-#[derive(Clone, Copy, Eq, PartialEq)]
-enum Sleep {
-    Unregistered,
-    Asleep,
-    Woken,
-}
-
-impl Stopping {
-    fn begin(&self) {
-        self.begun.set(true);
-        for (_, waker) in self.asleep.borrow_mut().drain() {
-            waker.wake();
-        }
-    }
-
-    fn sleeper(&self) -> Sleeper<'_> {
-        let number = self.next.get();
-        self.next.set(number + 1);
-        Sleeper {
-            stopping: self,
-            number,
-            state: Sleep::Unregistered,
-        }
-    }
-}
-
-impl Sleeper<'_> {
-    /// Whether it is time to stop: said once.
-    fn is_woken(&mut self, cx: &Context<'_>) -> bool {
-        if self.state == Sleep::Woken {
-            return false;
-        }
-        if self.stopping.begun.get() {
-            self.state = Sleep::Woken;
-            return true;
-        }
-        if self.state == Sleep::Unregistered {
-            // A task's waker stays good for as long as the task lives.
-            let waker = cx.waker().clone();
-            self.stopping.asleep.borrow_mut().insert(self.number, waker);
-            self.state = Sleep::Asleep;
-        }
-        false
-    }
-}
-
-impl Drop for Sleeper<'_> {
-    fn drop(&mut self) {
-        self.stopping.asleep.borrow_mut().remove(&self.number);
-    }
-}
-
-/// How often idle connections to upstreams are looked at.
+/// How often idle connections are looked at.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Streams that one connection may have open, as most servers allow (RFC 9113 §6.5.2).
 const STREAMS: u32 = 100;

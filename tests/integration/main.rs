@@ -33,6 +33,7 @@ mod hand_out;
 mod hostile;
 mod http2;
 mod http2_upstreams;
+mod idle;
 mod init;
 mod kubernetes;
 mod layers;
