@@ -53,7 +53,7 @@ def until_answered(port, process, path="/"):
 
 
 def idle(port, count):
-    """As many connections, each of which has had an answer."""
+    """As many connections, each of which has had an answer and then been idle for a while, at most a thousand a second."""
     connections = []
     for _ in range(count):
         connection = connect(port)
@@ -61,4 +61,6 @@ def idle(port, count):
         if status != 200:
             raise RuntimeError(f"answered {status} on connection {len(connections)}")
         connections.append(connection)
+        time.sleep(0.001)
+    time.sleep(2)
     return connections
