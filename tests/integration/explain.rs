@@ -79,7 +79,8 @@ fn transcript(command: &str) -> String {
     let mut told = format!("{command}\n{}{}", text(output.stdout), text(output.stderr));
     match output.status.code() {
         Some(0) => {}
-        code => told.push_str(&format!("[exit {}]\n", code.unwrap())),
+        Some(code) => told.push_str(&format!("[exit {code}]\n")),
+        None => told.push_str(&format!("[{}]\n", output.status)),
     }
     told
 }
