@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Once};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::crypto::CryptoProvider;
@@ -14,6 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
+use x509_parser::parse_x509_certificate;
 
 use super::connect::HttpVersion;
 use super::socket::Socket;
@@ -225,6 +227,14 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsErro
         });
     }
     Ok(certificates)
+}
+
+/// Until when a certificate is good, since the epoch (RFC 5280 §4.1.2.5); `None` if it is none.
+#[must_use]
+pub fn expiration(certificate: &CertificateDer<'_>) -> Option<Duration> {
+    let (_, parsed) = parse_x509_certificate(certificate).ok()?;
+    let end = parsed.validity().not_after.timestamp();
+    Some(Duration::from_secs(end.try_into().unwrap_or_default()))
 }
 
 pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {

@@ -156,7 +156,7 @@ def main(pillion, helm, kubectl, directory):
     subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1",
                     "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", chain],
                    check=True, capture_output=True)
-    webhook = subprocess.Popen([programs / "pillion", "webhook", "--listen=127.0.0.1:0", f"--cert={chain}", f"--key={key}",
+    webhook = subprocess.Popen([programs / "pillion", "webhook", "--listen=127.0.0.1:0", "--admin=127.0.0.1:0", f"--cert={chain}", f"--key={key}",
                                 "--drain-delay=0s"], stderr=subprocess.PIPE, text=True)
     port = json.loads(webhook.stderr.readline())["listening"].split(":")[1]
     run, jobs = 0, []
