@@ -48,8 +48,8 @@ pub enum BadReview {
     NoRequest,
 }
 
-/// What became of a review, and the answer to it. A pod without the label stays as it is, whatever the webhook's selector says; one whose
-/// annotations make no sense is refused, with what to write instead.
+/// What became of a review, and the answer to it. A pod without the label stays as it is, whatever the webhook's selector
+/// says; one whose annotations make no sense is refused, with what to write instead.
 ///
 /// # Errors
 ///
