@@ -193,8 +193,11 @@ enum Command {
     #[command(after_help = WEBHOOK_HELP)]
     Webhook {
         /// Where to listen
-        #[arg(long, default_value = "[::]:8443")]
+        #[arg(long, value_name = "ADDRESS", default_value = "[::]:8443")]
         listen: SocketAddr,
+        /// Where its own probes and scrapers come to, in plain HTTP: /livez, /readyz, /metrics
+        #[arg(long, value_name = "ADDRESS", default_value = "[::]:9901")]
+        admin: SocketAddr,
         /// The certificate and those above it, in PEM
         #[arg(long, value_name = "FILE")]
         cert: PathBuf,
@@ -429,6 +432,7 @@ pub fn main() -> ExitCode {
         Command::Inject { filenames, sidecar } => inject::main(&filenames, &sidecar.into()),
         Command::Webhook {
             listen: address,
+            admin,
             cert,
             key,
             drain_delay,
@@ -436,6 +440,7 @@ pub fn main() -> ExitCode {
         } => {
             let place = webhook::Place {
                 address,
+                admin,
                 cert,
                 key,
                 drain_delay,

@@ -11,9 +11,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use crate::kubernetes::admin;
 use crate::kubernetes::sidecar::Sidecar;
-use crate::kubernetes::webhook::serve;
+use crate::kubernetes::webhook::{Webhook, serve};
 use crate::log::{self, LogFormat};
+use crate::metrics::reviews::Reviews;
+use crate::net::listen::Listener;
 use crate::net::tls_listen::{TlsListenError, TlsListener};
 
 /// Where it listens, and as whom.
@@ -21,6 +24,8 @@ use crate::net::tls_listen::{TlsListenError, TlsListener};
 pub struct Place {
     /// The address.
     pub address: SocketAddr,
+    /// The address for probes and scrapers.
+    pub admin: SocketAddr,
     /// Its certificate and those above it, in PEM.
     pub cert: PathBuf,
     /// Its key, in PEM.
@@ -51,7 +56,13 @@ async fn run(place: &Place, defaults: Sidecar) -> Result<(), WebhookError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(WebhookError::Machine)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(WebhookError::Machine)?;
     let listener = TlsListener::bind(place.address, &place.cert, &place.key)?;
-    tracing::info!(listening = %listener.address(), "ready");
+    let admin = Listener::bind_all(place.admin).map_err(|source| TlsListenError::Address {
+        address: place.admin,
+        source,
+    })?;
+    tracing::info!(listening = %listener.address(), admin = %admin.address(), "ready");
+    let reviews = Reviews::new()?;
+    tokio::spawn(admin::serve(admin, reviews.clone()));
     let (stop, stopping) = watch::channel(false);
     let stopped = async {
         tokio::select! {
@@ -62,7 +73,8 @@ async fn run(place: &Place, defaults: Sidecar) -> Result<(), WebhookError> {
         sleep(place.drain_delay).await;
         stop.send(true).ok();
     };
-    tokio::join!(serve(listener, defaults, stopping), stopped);
+    let webhook = Webhook { defaults, reviews };
+    tokio::join!(serve(listener, webhook, stopping), stopped);
     Ok(())
 }
 
@@ -72,4 +84,6 @@ enum WebhookError {
     Listen(#[from] TlsListenError),
     #[error("cannot start: {0}")]
     Machine(#[source] io::Error),
+    #[error("cannot start: {0}")]
+    Metrics(#[from] prometheus::Error),
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::annotations::LABEL;
 use super::patch::patch;
 use super::sidecar::Sidecar;
+use crate::metrics::reviews::ReviewOutcome;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -47,13 +48,13 @@ pub enum BadReview {
     NoRequest,
 }
 
-/// The answer to a review. A pod without the label stays as it is, whatever the webhook's selector says; one whose
-/// annotations make no sense is refused, with what to write instead.
+/// What became of a review, and the answer to it. A pod without the label stays as it is, whatever the webhook's selector
+/// says; one whose annotations make no sense is refused, with what to write instead.
 ///
 /// # Errors
 ///
 /// When `body` is no review, so that there is no `uid` to answer to.
-pub fn answer(body: &[u8], defaults: &Sidecar) -> Result<Value, BadReview> {
+pub fn answer(body: &[u8], defaults: &Sidecar) -> Result<(ReviewOutcome, Value), BadReview> {
     let Asked {
         api_version,
         kind,
@@ -72,16 +73,23 @@ pub fn answer(body: &[u8], defaults: &Sidecar) -> Result<Value, BadReview> {
     } else {
         Ok(Vec::new())
     };
-    let response = match adds {
-        Ok(adds) if adds.is_empty() => json!({ "uid": uid, "allowed": true }),
+    let (outcome, response) = match adds {
+        Ok(adds) if adds.is_empty() => {
+            let response = json!({ "uid": uid, "allowed": true });
+            (ReviewOutcome::Unchanged, response)
+        }
         Ok(adds) => {
-            let patch = serde_json::to_vec(&adds)?;
-            json!({ "uid": uid, "allowed": true, "patchType": "JSONPatch", "patch": STANDARD.encode(patch) })
+            let patch = STANDARD.encode(serde_json::to_vec(&adds)?);
+            let response =
+                json!({ "uid": uid, "allowed": true, "patchType": "JSONPatch", "patch": patch });
+            (ReviewOutcome::Patched, response)
         }
         Err(error) => {
             let status = json!({ "code": 400, "message": format!("pillion: {error}") });
-            json!({ "uid": uid, "allowed": false, "status": status })
+            let response = json!({ "uid": uid, "allowed": false, "status": status });
+            (ReviewOutcome::Refused, response)
         }
     };
-    Ok(json!({ "apiVersion": api_version, "kind": kind, "response": response }))
+    let answer = json!({ "apiVersion": api_version, "kind": kind, "response": response });
+    Ok((outcome, answer))
 }

@@ -5,6 +5,7 @@
 
 mod cells;
 pub mod events;
+pub mod reviews;
 pub mod spans;
 
 use std::hash::{BuildHasher as _, Hash};
@@ -180,13 +181,7 @@ impl Metrics {
             },
             registry,
         };
-        let build = int_gauges_of(
-            &families.registry,
-            "pillion_build_info",
-            "1, labelled with the version.",
-            &["version"],
-        )?;
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        build_info(&families.registry)?;
         for outcome in ["ok", "error"] {
             families.config_reloads.with_label_values(&[outcome]);
         }
@@ -376,10 +371,7 @@ impl Metrics {
     /// The text exposition (Prometheus format 0.0.4).
     #[must_use]
     pub fn render(&self) -> String {
-        // The encoder refuses only families without a name or of an unknown type.
-        TextEncoder::new()
-            .encode_to_string(&self.0.registry.gather())
-            .unwrap_or_default()
+        rendered(&self.0.registry)
     }
 }
 
@@ -624,6 +616,20 @@ const FETCH_BUCKETS: &[f64] = &[
 const WAIT_BUCKETS: &[f64] = &[
     0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
+
+fn build_info(registry: &Registry) -> prometheus::Result<()> {
+    let help = "1, labelled with the version.";
+    let build = int_gauges_of(registry, "pillion_build_info", help, &["version"])?;
+    build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+    Ok(())
+}
+
+fn rendered(registry: &Registry) -> String {
+    // The encoder refuses only families without a name or of an unknown type.
+    TextEncoder::new()
+        .encode_to_string(&registry.gather())
+        .unwrap_or_default()
+}
 
 fn counters(
     registry: &Registry,

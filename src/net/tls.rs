@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Once};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::crypto::CryptoProvider;
@@ -227,6 +228,21 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsErro
     Ok(certificates)
 }
 
+/// Until when a certificate is good, since the epoch (RFC 5280 §4.1.2.5); `None` if it is none.
+#[must_use]
+pub fn expiration(certificate: &CertificateDer<'_>) -> Option<Duration> {
+    let certificate = sequence(certificate)?;
+    let fields = sequence(certificate.first()?)?;
+    // Behind the serial number, the signature's algorithm and the issuer, and the version where it is told.
+    let has_version = fields.first()?.first() == Some(&VERSION_TAG);
+    let validity = sequence(fields.get(if has_version { 4 } else { 3 })?)?;
+    let not_after = validity.get(1)?;
+    let until_2049 = yasna::parse_der(not_after, |it| Ok(*it.read_utctime()?.datetime()));
+    let later = || yasna::parse_der(not_after, |it| Ok(*it.read_generalized_time()?.datetime()));
+    let end = until_2049.or_else(|_| later()).ok()?.unix_timestamp();
+    Some(Duration::from_secs(end.try_into().unwrap_or_default()))
+}
+
 pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let pem = zeroize::Zeroizing::new(read(path)?);
     PrivateKeyDer::from_pem_slice(&pem).map_err(|_| TlsError::Empty {
@@ -240,4 +256,36 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
         path: path.to_owned(),
         kind: error.kind(),
     })
+}
+
+/// The parts of a sequence in DER, each in DER.
+fn sequence(der: &[u8]) -> Option<Vec<Vec<u8>>> {
+    yasna::parse_der(der, |it| it.collect_sequence_of(|part| part.read_der())).ok()
+}
+
+/// `[0]`, in which a certificate's version is.
+const VERSION_TAG: u8 = 0xa0;
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_certificate_is_read_in_both_ways_of_writing_it() {
+        let key = KeyPair::generate().unwrap();
+        for (year, seconds) in [(2049, 2_493_072_000), (2050, 2_524_608_000)] {
+            let mut parameters = CertificateParams::new(["localhost".to_owned()]).unwrap();
+            parameters.not_after = date_time_ymd(year, 1, 1);
+            let certificate = parameters.self_signed(&key).unwrap();
+            let end = Duration::from_secs(seconds);
+            assert_eq!(expiration(certificate.der()), Some(end), "{year}");
+            let whole = certificate.der();
+            for length in 0..whole.len() {
+                let cut = CertificateDer::from(&whole[..length]);
+                assert_eq!(expiration(&cut), None, "{length} bytes of {year}");
+            }
+        }
+    }
 }

@@ -17,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::listen::Listener;
-use super::tls::{TlsError, certificates, private_key};
+use super::tls::{TlsError, certificates, expiration, private_key};
 
 /// A bound address, where TLS 1.2 and 1.3 are spoken.
 #[derive(Debug)]
@@ -89,11 +89,21 @@ impl TlsListener {
         }
     }
 
-    /// Reads the certificate again whenever its files change, for ever. A bad pair is told, and the one before stays in use.
-    pub async fn follow(&self) {
+    /// Until when the certificate in use is good, since the epoch.
+    #[must_use]
+    pub fn expiration(&self) -> Option<Duration> {
+        let certified = self.identity.current.load();
+        certified.end_entity_cert().ok().and_then(expiration)
+    }
+
+    /// Reads the certificate again whenever its files change, for ever, and tells `reloaded` whether it could. A bad pair is
+    /// logged, and the one before stays in use.
+    pub async fn follow(&self, reloaded: impl Fn(bool)) {
         loop {
             sleep(POLL_INTERVAL).await;
-            self.identity.look();
+            if let Some(is_loaded) = self.identity.look() {
+                reloaded(is_loaded);
+            }
         }
     }
 }
@@ -125,19 +135,22 @@ impl Identity {
         })
     }
 
-    fn look(&self) {
+    /// Whether what is new could be loaded, if anything is.
+    fn look(&self) -> Option<bool> {
         let content = content(&self.chain, &self.key);
         if **self.content.load() == content {
-            return;
+            return None;
         }
         self.content.store(Arc::new(content));
         match certified(&self.chain, &self.key, &self.provider) {
             Ok(certified) => {
                 self.current.store(Arc::new(certified));
                 tracing::info!(certificate = %self.chain.display(), "certificate loaded");
+                Some(true)
             }
             Err(error) => {
                 tracing::error!(%error, "the certificate is not loaded, the one before stays in use");
+                Some(false)
             }
         }
     }

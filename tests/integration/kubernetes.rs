@@ -10,12 +10,15 @@ use std::process::{Command, Output, Stdio};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{Method, Request};
+use pillion::kubernetes::admin;
 use pillion::kubernetes::patch::Add;
 use pillion::kubernetes::sidecar::Sidecar;
-use pillion::kubernetes::webhook::serve;
+use pillion::kubernetes::webhook::{self, serve};
 use pillion::kubernetes::yaml;
+use pillion::metrics::reviews::Reviews;
+use pillion::net::listen::Listener;
 use pillion::net::tls_listen::{TlsListenError, TlsListener};
-use rcgen::CertifiedKey;
+use rcgen::{CertificateParams, CertifiedKey, KeyPair, date_time_ymd};
 use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -141,6 +144,7 @@ fn what_cannot_be_injected_is_told_with_its_place_and_nothing_is_printed() {
 /// A webhook, and who it is.
 struct Webhook {
     address: SocketAddr,
+    admin: SocketAddr,
     root: CertificateDer<'static>,
     directory: Directory,
     stop: watch::Sender<bool>,
@@ -164,13 +168,30 @@ impl Webhook {
         let anywhere = "127.0.0.1:0".parse().unwrap();
         let listener = TlsListener::bind(anywhere, &path("tls.crt"), &path("tls.key")).unwrap();
         let (stop, stopping) = watch::channel(false);
+        let webhook = webhook::Webhook {
+            defaults: Sidecar::default(),
+            reviews: Reviews::new().unwrap(),
+        };
+        let plain = Listener::bind(anywhere).unwrap();
+        let admin = plain.address();
+        tokio::spawn(admin::serve(plain, webhook.reviews.clone()));
         Self {
             address: listener.address(),
+            admin,
             root,
             directory,
             stop,
-            serving: tokio::spawn(serve(listener, Sidecar::default(), stopping)),
+            serving: tokio::spawn(serve(listener, webhook, stopping)),
         }
+    }
+
+    /// What a scraper finds in a series.
+    async fn scraped(&self, series: &str) -> f64 {
+        let reply = Client::connect(self.admin).await.get("/metrics").await;
+        let text = String::from_utf8(reply.expect_ok().body.to_vec()).unwrap();
+        let value = text.lines().find_map(|line| line.strip_prefix(series));
+        let value = value.unwrap_or_else(|| panic!("{series} is not in\n{text}"));
+        value.trim().parse().unwrap()
     }
 
     async fn client(&self) -> Client {
@@ -333,6 +354,81 @@ async fn a_certificate_that_rotates_is_served_and_a_broken_one_is_not() {
     }
     webhook.client().await.get("/livez").await.expect_ok();
     kept.get("/livez").await.expect_ok();
+    let reloads = "pillion_webhook_certificate_reloads_total";
+    assert!(
+        webhook
+            .scraped(&format!(r#"{reloads}{{outcome="ok"}}"#))
+            .await
+            >= 1.0
+    );
+}
+
+#[tokio::test]
+async fn what_became_of_reviews_can_be_scraped() {
+    let webhook = Webhook::start();
+    let reviews =
+        |outcome: &str| format!(r#"pillion_webhook_reviews_total{{outcome="{outcome}"}}"#);
+    let outcomes = ["patched", "unchanged", "refused", "failed"];
+    for outcome in outcomes {
+        assert_eq!(webhook.scraped(&reviews(outcome)).await, 0.0, "{outcome}");
+    }
+    let pod = yaml::values(&read("default.pod.yaml")).unwrap().remove(0);
+    let mut misspelt = pod.clone();
+    misspelt["metadata"]["annotations"] = json!({ "pillion.dev/mode": "native" });
+    for _ in 0..3 {
+        webhook.review(&pod).await;
+    }
+    for _ in 0..2 {
+        webhook.review(&json!({ "metadata": {}, "spec": {} })).await;
+    }
+    webhook.review(&misspelt).await;
+    for broken in ["{", "[]", "1", ""] {
+        let reply = webhook.client().await.send(post(broken)).await;
+        reply.expect_status(400);
+    }
+    for (outcome, count) in outcomes.into_iter().zip([3.0, 2.0, 1.0, 4.0]) {
+        assert_eq!(webhook.scraped(&reviews(outcome)).await, count, "{outcome}");
+    }
+    let took = "pillion_webhook_review_duration_seconds_count";
+    assert_eq!(webhook.scraped(took).await, 10.0);
+}
+
+#[tokio::test]
+async fn when_its_certificate_expires_can_be_scraped_and_that_it_was_not_loaded() {
+    let webhook = Webhook::start();
+    let expiration = "pillion_webhook_certificate_expiration_timestamp_seconds";
+    let at_first = webhook.scraped(expiration).await;
+    let mut parameters = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    parameters.not_after = date_time_ymd(2031, 5, 1);
+    let key = KeyPair::generate().unwrap();
+    let renewed = parameters.self_signed(&key).unwrap();
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+    let failed = r#"pillion_webhook_certificate_reloads_total{outcome="error"}"#;
+    webhook.directory.replace("tls.crt", &renewed.pem());
+    while webhook.scraped(failed).await < 1.0 {
+        assert!(tokio::time::Instant::now() < deadline, "it is not told");
+    }
+    assert_eq!(webhook.scraped(expiration).await, at_first);
+    webhook.directory.replace("tls.key", &key.serialize_pem());
+    while webhook.scraped(expiration).await != 1_935_360_000.0 {
+        assert!(tokio::time::Instant::now() < deadline, "it is not loaded");
+    }
+    let loaded = r#"pillion_webhook_certificate_reloads_total{outcome="ok"}"#;
+    assert_eq!(webhook.scraped(loaded).await, 1.0);
+}
+
+#[tokio::test]
+async fn its_admin_listener_is_for_probes_and_scrapers_only() {
+    let webhook = Webhook::start();
+    let mut client = Client::connect(webhook.admin).await;
+    for path in ["/livez", "/readyz", "/metrics"] {
+        client.get(path).await.expect_ok();
+    }
+    for path in ["/mutate", "/quitquitquit", "/"] {
+        client.get(path).await.expect_status(404);
+    }
+    let posted = request(Method::POST, "/metrics").body(full("")).unwrap();
+    client.send(posted).await.expect_status(405);
 }
 
 /// Whether a new connection finds the certificate that was written last.
@@ -373,6 +469,7 @@ async fn the_program_goes_on_accepting_for_a_while_and_ends_with_0() {
     let root = certify(&directory);
     let mut child = pillion()
         .args(["webhook", "--listen=127.0.0.1:0", "--drain-delay=1s"])
+        .arg("--admin=127.0.0.1:0")
         .arg("--cert")
         .arg(directory.path().join("tls.crt"))
         .arg("--key")
@@ -384,7 +481,9 @@ async fn the_program_goes_on_accepting_for_a_while_and_ends_with_0() {
     let mut line = String::new();
     log.read_line(&mut line).unwrap();
     let ready: Value = serde_json::from_str(&line).unwrap();
-    let address: SocketAddr = ready["listening"].as_str().unwrap().parse().unwrap();
+    let address = |name: &str| -> SocketAddr { ready[name].as_str().unwrap().parse().unwrap() };
+    let mut scraper = Client::connect(address("admin")).await;
+    scraper.get("/readyz").await.expect_ok();
     let kill = format!("kill -TERM {}", child.id());
     assert!(
         Command::new("sh")
@@ -396,7 +495,7 @@ async fn the_program_goes_on_accepting_for_a_while_and_ends_with_0() {
     line.clear();
     log.read_line(&mut line).unwrap();
     assert!(line.contains("stopping"), "{line}");
-    let mut client = Client::connect_tls(address, "localhost", root).await;
+    let mut client = Client::connect_tls(address("listening"), "localhost", root).await;
     client.get("/readyz").await.expect_ok();
     let mut rest = String::new();
     log.read_to_string(&mut rest).unwrap();

@@ -10,6 +10,7 @@ use pillion::cli::token::{Wanted, tell};
 use pillion::config;
 use pillion::fake::Systems;
 use pillion::metrics::Metrics;
+use pillion::metrics::reviews::Reviews;
 
 use crate::four_systems::overlay;
 use crate::stage::Directory;
@@ -328,7 +329,7 @@ fn exit_codes_are_those_of_the_documentation() {
 fn the_table_of_metrics_is_complete_and_names_no_other() {
     let metrics = Metrics::new(1).unwrap();
     let _series = (metrics.route("r"), metrics.provider("p"));
-    let rendered = metrics.render();
+    let rendered = metrics.render() + &Reviews::new().unwrap().render();
     let served: BTreeSet<&str> = rendered
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())

@@ -1,6 +1,6 @@
 """As much of an API server as `kubectl` and `helm` need, on 127.0.0.1: what is created is kept, a Deployment becomes a pod,
 and pods pass MutatingAdmissionPolicies and webhooks as they do in a cluster. Nothing runs: a pod has succeeded when pillion
-is in it.
+is in it. A pod for which a pillion was started elsewhere gives its log and, through the pod's proxy, its admin port.
 """
 
 import base64
@@ -50,6 +50,8 @@ class Cluster:
     def __init__(self, webhook):
         # Where the Service of the webhook leads, and whom to trust there: (port, CA file).
         self.webhook = webhook
+        # The pillion of a pod, by the pod's name: (port of its admin listener, file of its log).
+        self.running = {}
         self.numbers = itertools.count(1)
         self.lock = threading.RLock()
         self.empty("v1.37.0")
@@ -215,9 +217,11 @@ class Request(BaseHTTPRequestHandler):
         return yaml.safe_load(text) if text else {}
 
     def answer(self, body, status=200):
-        body = json.dumps(body).encode()
+        self.send(json.dumps(body).encode(), "application/json", status)
+
+    def send(self, body, kind, status=200):
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -236,6 +240,7 @@ class Request(BaseHTTPRequestHandler):
         if rest[:1] == ["namespaces"] and len(rest) > 2:
             namespace, rest = rest[1], rest[2:]
         kind = KINDS.get((version, rest[0])) if rest else None
+        self.below = "/".join(rest[2:])
         return version, kind, namespace, rest[1] if len(rest) > 1 else None
 
     def discovery(self):
@@ -282,6 +287,8 @@ class Request(BaseHTTPRequestHandler):
         version, kind, namespace, name = self.route()
         if not kind:
             return self.refuse(404, "NotFound", f"nothing is at {self.path}")
+        if kind == "Pod" and self.below:
+            return self.of_pillion(namespace, name)
         if name:
             item = self.cluster.objects.get((version, kind, namespace, name))
             if item is None:
@@ -293,6 +300,21 @@ class Request(BaseHTTPRequestHandler):
             items = [it for key, it in self.cluster.objects.items() if self.is_meant(key, it, version, kind, namespace)]
         self.answer({"kind": f"{kind}List", "apiVersion": version,
                      "metadata": {"resourceVersion": str(next(self.cluster.numbers))}, "items": items})
+
+    def of_pillion(self, namespace, name):
+        """The log of a pod's pillion, or what is behind its admin port: `/pods/POD:PORT/proxy/PATH`."""
+        name, _, port = name.partition(":")
+        pod = self.cluster.objects[("v1", "Pod", namespace, name)]
+        [container] = [it for it in pod["spec"]["initContainers"] if it["name"] == "pillion"]
+        admin, log = self.cluster.running[name]
+        if self.below == "log" and self.query["container"] == "pillion":
+            return self.send(log.read_bytes(), "text/plain")
+        if self.below.startswith("proxy/") and port == str(container["ports"][0]["containerPort"]):
+            request = urllib.request.Request(f"http://127.0.0.1:{admin}/{self.below.removeprefix('proxy/')}",
+                                             headers={"Accept": self.headers["Accept"]})
+            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10) as answer:
+                return self.send(answer.read(), answer.headers["Content-Type"])
+        return self.refuse(404, "NotFound", f"nothing is at {self.path}")
 
     def is_meant(self, key, item, version, kind, namespace):
         if key[:2] != (version, kind) or (namespace and key[2] != namespace):

@@ -160,7 +160,7 @@ def the_four_ways_are_one(pillion, helms):
             made = template(helm, "-f", values, "--set", "injector=webhook,webhook.certManager.enabled=true")
             [webhook] = [it for it in made if it["kind"] == "Deployment"]
             arguments = webhook["spec"]["template"]["spec"]["containers"][0]["args"]
-            arguments = [it for it in arguments[1:] if not re.match("--(listen|cert|key)=", it)]
+            arguments = [it for it in arguments[1:] if not re.match("--(listen|admin|cert|key)=", it)]
             out = run(pillion, "inject", "-f", "-", *arguments, input=yaml.safe_dump(bare))
             injected = sorted_volumes(yaml.safe_load(out))
             assert injected["spec"] == wanted["spec"], f"{case}: webhook's arguments"
@@ -208,16 +208,26 @@ def shop(helm, values):
     return deployment
 
 
+def scraped(port):
+    """What the webhook counts, by series; promtool has nothing to say about it."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    text = opener.open(f"http://localhost:{port}/metrics", timeout=10).read().decode()
+    told = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True)
+    assert told.returncode == 0 and not told.stdout + told.stderr, told
+    return dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+
+
 def a_running_webhook_answers(pillion):
     with tempfile.TemporaryDirectory() as directory:
         directory = pathlib.Path(directory)
         chain, key = directory / "tls.crt", directory / "tls.key"
         run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1",
             "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", chain)
-        server = subprocess.Popen([pillion, "webhook", "--listen=[::]:0", f"--cert={chain}", f"--key={key}", "--drain-delay=0s"],
-                                  stderr=subprocess.PIPE, text=True)
+        server = subprocess.Popen([pillion, "webhook", "--listen=[::]:0", "--admin=[::]:0", f"--cert={chain}", f"--key={key}",
+                                   "--drain-delay=0s"], stderr=subprocess.PIPE, text=True)
         try:
-            port = re.search(r":(\d+)$", json.loads(server.stderr.readline())["listening"])[1]
+            ready = json.loads(server.stderr.readline())
+            port, admin = (re.search(r":(\d+)$", ready[name])[1] for name in ("listening", "admin"))
             trust = ssl.create_default_context(cafile=chain)
             opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trust))
             for case in cases():
@@ -231,6 +241,9 @@ def a_running_webhook_answers(pillion):
                 assert sorted_volumes(pod) == sorted_volumes(golden(case, "injected")), case
                 validate([pod], "1.29")
                 check_restricted(pod, only="pillion")
+            series = scraped(admin)
+            assert series['pillion_webhook_reviews_total{outcome="patched"}'] == str(len(cases())), series
+            assert float(series["pillion_webhook_certificate_expiration_timestamp_seconds"]) > time.time(), series
         finally:
             server.terminate()
             assert server.wait(timeout=20) == 0
@@ -250,9 +263,9 @@ def the_webhook_cannot_stop_the_cluster(helms):
         assert deployment["replicas"] == 2
         budget = kinds["PodDisruptionBudget"]["spec"]
         assert budget["selector"] == deployment["selector"] and budget["maxUnavailable"] == 1
-        [port] = deployment["template"]["spec"]["containers"][0]["ports"]
-        [allowed] = kinds["NetworkPolicy"]["spec"]["ingress"][0]["ports"]
-        assert allowed["port"] == port["name"] == kinds["Service"]["spec"]["ports"][0]["targetPort"]
+        [https, admin] = [it["name"] for it in deployment["template"]["spec"]["containers"][0]["ports"]]
+        assert https == kinds["Service"]["spec"]["ports"][0]["targetPort"]
+        assert [it["port"] for it in kinds["NetworkPolicy"]["spec"]["ingress"][0]["ports"]] == [https, admin]
         assert "pillion.platform.svc" in kinds["Certificate"]["spec"]["dnsNames"]
     return "labelled pods only, other namespaces only, two replicas"
 
@@ -265,6 +278,7 @@ def mistakes_are_told_with_advice(helms):
         (["--set", "injector=webhook,webhook.tls.secretName=x"], "webhook.tls.caBundle"),
         (["--set", "injector=webhook,webhook.certManager.enabled=true,tests.namespace=platform"], "tests.namespace"),
         (["--set", "injector=webhook,webhook.certManager.enabled=true,webhook.replicas=1"], "webhook.replicas=2"),
+        (["--set", "injector=webhook,webhook.certManager.enabled=true,webhook.adminPort=8443"], "webhook.adminPort"),
         (["--set", "mode=both"], "mode"),
         (["--set", "secret=x"], "secret"),
         (["--set", "resources.limits.cpu=1"], "cpu"),

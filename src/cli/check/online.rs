@@ -5,8 +5,6 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use x509_parser::parse_x509_certificate;
-
 use crate::cli::loaded::Loaded;
 use crate::cli::run::{Overlay, StartError};
 use crate::cli::sheet::Sheet;
@@ -138,16 +136,11 @@ fn certificate(path: &Path, now: SystemTime) -> Found {
     let shown = path.display();
     let read = tls::certificates(path).map_err(|error| error.to_string());
     let ends = read.and_then(|chain| {
-        let first = chain
-            .first()
-            .map(|first| first.as_ref())
-            .unwrap_or_default();
-        let parsed = parse_x509_certificate(first);
-        let (_, parsed) = parsed.map_err(|_| format!("{shown} holds no certificate"))?;
-        Ok(parsed.validity().not_after.timestamp())
+        let end = chain.first().and_then(tls::expiration);
+        end.ok_or_else(|| format!("{shown} holds no certificate"))
     });
     let ends = match ends {
-        Ok(ends) => Duration::from_secs(ends.try_into().unwrap_or_default()),
+        Ok(ends) => ends,
         Err(error) => return Found::of(FAILED, [error]),
     };
     let now = now
