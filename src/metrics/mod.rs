@@ -5,22 +5,26 @@
 
 mod cells;
 pub mod events;
+mod provider;
+mod register;
 pub mod reviews;
+mod route;
 pub mod spans;
 
-use std::hash::{BuildHasher as _, Hash};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use prometheus::process_collector::ProcessCollector;
-use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
-};
+use prometheus::{Gauge, GaugeVec, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
 pub use self::cells::Traffic;
 use self::cells::{Cells, RequestCells};
-use self::events::{EventKind, Events};
+use self::events::Events;
+use self::provider::{FETCH_OUTCOMES, FETCH_REASONS};
+pub use self::provider::{FetchOutcome, FetchReason, ProviderMetrics};
+use self::register::{build_info, counters, gauges, histograms, int_gauges, rendered};
+use self::route::{REPLAYS, UNAUTHORIZED};
+pub use self::route::{Replay, RouteMetrics, Unauthorized};
 use self::spans::Spans;
 
 /// All metrics of the process.
@@ -375,305 +379,12 @@ impl Metrics {
     }
 }
 
-/// What one route counts.
-#[derive(Debug)]
-pub struct RouteMetrics {
-    cells: Box<[Cells]>,
-    unauthorized: [IntCounter; UNAUTHORIZED.len()],
-    replays: [IntCounter; REPLAYS.len()],
-    header_conflicts: IntCounter,
-}
-
-/// What is done about a 401.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Unauthorized {
-    /// A new token was fetched and the request sent again.
-    Replayed,
-    /// The current token was newer already, and the request sent again with it.
-    NewerGeneration,
-    /// The token is being renewed, but the request cannot be sent again.
-    NotReplayable,
-    /// The token was fetched because of a 401 and refused at once: not again so soon.
-    Guarded,
-    /// Not a matter of this token's life: nothing was done, or the renewal failed.
-    Ignored,
-}
-
-/// How a replay went.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Replay {
-    /// Not a 401.
-    Recovered,
-    /// A 401 again.
-    StillUnauthorized,
-    /// No answer.
-    Error,
-}
-
-impl RouteMetrics {
-    /// A request has been answered by this worker.
-    pub fn answered(&self, worker: usize, status: u16, took: Duration, upstream: Option<Duration>) {
-        if let Some(cells) = self.cells.get(worker) {
-            cells.answered(status, took, upstream);
-        }
-    }
-
-    /// A 401 was answered by the upstream.
-    pub fn unauthorized(&self, action: Unauthorized) {
-        if let Some(counter) = self.unauthorized.get(action as usize) {
-            counter.inc();
-        }
-    }
-
-    /// A request was sent again.
-    pub fn replayed(&self, outcome: Replay) {
-        if let Some(counter) = self.replays.get(outcome as usize) {
-            counter.inc();
-        }
-    }
-
-    /// A request brought a header that the route sets.
-    pub fn header_conflict(&self) {
-        self.header_conflicts.inc();
-    }
-}
-
-/// What one provider counts.
-#[derive(Clone, Debug)]
-pub struct ProviderMetrics {
-    name: Arc<str>,
-    events: Events,
-    spans: Option<Spans>,
-    /// `pillion_token_expiration_timestamp_seconds`
-    pub expiration: Gauge,
-    /// `pillion_token_issued_timestamp_seconds`
-    pub issued: Gauge,
-    /// `pillion_token_ready`
-    pub ready: IntGauge,
-    /// `pillion_tokens`
-    pub tokens: IntGauge,
-    fetches: [[IntCounter; FETCH_OUTCOMES.len()]; FETCH_REASONS.len()],
-    /// `pillion_token_fetch_duration_seconds`
-    pub fetch_duration: Histogram,
-    /// `pillion_token_wait_duration_seconds`
-    pub wait_duration: Histogram,
-    /// `pillion_token_consecutive_failures`
-    pub consecutive_failures: IntGauge,
-    /// `pillion_token_backoff_seconds`
-    pub backoff: Gauge,
-    /// `pillion_token_last_success_timestamp_seconds`
-    pub last_success: Gauge,
-    /// `pillion_token_lifetimes_clamped_total`
-    pub lifetimes_clamped: IntCounter,
-}
-
-/// Why a token is fetched.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum FetchReason {
-    /// The first for this subject.
-    Startup,
-    /// The one at hand is due.
-    Scheduled,
-    /// The one at hand has expired.
-    Expired,
-    /// An upstream refused the one at hand.
-    Unauthorized,
-    /// Somebody asked for it.
-    Forced,
-    /// The configuration changed.
-    Reload,
-}
-
-/// How a fetch went.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum FetchOutcome {
-    /// A token.
-    Ok,
-    /// The provider does not want us: a configuration fault.
-    Refused,
-    /// Too many requests.
-    Throttled,
-    /// Not reachable, or a server error.
-    Unavailable,
-    /// No answer in time.
-    Timeout,
-    /// An answer without a usable token in it.
-    Malformed,
-}
-
-impl Unauthorized {
-    /// As in the metric's label and in the log.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        UNAUTHORIZED.get(self as usize).copied().unwrap_or_default()
-    }
-}
-
-impl Replay {
-    /// As in the metric's label and in the log.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        REPLAYS.get(self as usize).copied().unwrap_or_default()
-    }
-}
-
-impl FetchReason {
-    /// As in the metric's label and in the log.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        FETCH_REASONS
-            .get(self as usize)
-            .copied()
-            .unwrap_or_default()
-    }
-}
-
-impl FetchReason {
-    /// For people.
-    #[must_use]
-    pub const fn in_words(self) -> &'static str {
-        match self {
-            Self::Startup => "the first",
-            Self::Scheduled => "the one before was due",
-            Self::Expired => "the one before had expired",
-            Self::Unauthorized => "the one before was refused",
-            Self::Forced => "somebody asked for it",
-            Self::Reload => "the configuration changed",
-        }
-    }
-}
-
-impl FetchOutcome {
-    /// As in the metric's label and in the log.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        FETCH_OUTCOMES
-            .get(self as usize)
-            .copied()
-            .unwrap_or_default()
-    }
-}
-
-impl ProviderMetrics {
-    /// A fetch has ended.
-    pub fn fetched(&self, reason: FetchReason, outcome: FetchOutcome, took: Duration) {
-        let counters = self.fetches.get(reason as usize);
-        if let Some(counter) = counters.and_then(|counters| counters.get(outcome as usize)) {
-            counter.inc();
-        }
-        self.fetch_duration.observe(took.as_secs_f64());
-    }
-
-    /// Where the spans of its fetches go, if they are traced.
-    #[must_use]
-    pub const fn spans(&self) -> Option<&Spans> {
-        self.spans.as_ref()
-    }
-
-    /// A subject as status, events and log have it: hashed; none for the process itself.
-    #[must_use]
-    pub fn hashed<S: Hash>(&self, subject: Option<&S>) -> Option<String> {
-        let key = self.events.subject_key();
-        subject.map(|subject| format!("{:016x}", key.hash_one(subject)))
-    }
-
-    /// Something has happened to the token of `subject`; none is the process itself. `told` is in our words: nothing of a
-    /// secret, and nothing that a provider said.
-    pub fn happened<S: Hash>(&self, kind: EventKind, subject: Option<&S>, told: String) {
-        self.events.happened_to(&self.name, subject, kind, told);
-    }
-}
-
-// In the order of the enums above.
-const UNAUTHORIZED: [&str; 5] = [
-    "replayed",
-    "newer_generation",
-    "not_replayable",
-    "guarded",
-    "ignored",
-];
-const REPLAYS: [&str; 3] = ["recovered", "still_unauthorized", "error"];
-const FETCH_REASONS: [&str; 6] = [
-    "startup",
-    "scheduled",
-    "expired",
-    "unauthorized",
-    "forced",
-    "reload",
-];
-const FETCH_OUTCOMES: [&str; 6] = [
-    "ok",
-    "refused",
-    "throttled",
-    "unavailable",
-    "timeout",
-    "malformed",
-];
-
 const FETCH_BUCKETS: &[f64] = &[
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 const WAIT_BUCKETS: &[f64] = &[
     0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
-
-fn build_info(registry: &Registry) -> prometheus::Result<()> {
-    let help = "1, labelled with the version.";
-    let build = int_gauges_of(registry, "pillion_build_info", help, &["version"])?;
-    build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-    Ok(())
-}
-
-fn rendered(registry: &Registry) -> String {
-    // The encoder refuses only families without a name or of an unknown type.
-    TextEncoder::new()
-        .encode_to_string(&registry.gather())
-        .unwrap_or_default()
-}
-
-fn counters(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    labels: &[&str],
-) -> prometheus::Result<IntCounterVec> {
-    let family = IntCounterVec::new(Opts::new(name, help), labels)?;
-    registry.register(Box::new(family.clone()))?;
-    Ok(family)
-}
-
-fn gauges(registry: &Registry, name: &str, help: &str) -> prometheus::Result<GaugeVec> {
-    let family = GaugeVec::new(Opts::new(name, help), &["provider"])?;
-    registry.register(Box::new(family.clone()))?;
-    Ok(family)
-}
-
-fn int_gauges(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGaugeVec> {
-    int_gauges_of(registry, name, help, &["provider"])
-}
-
-fn int_gauges_of(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    labels: &[&str],
-) -> prometheus::Result<IntGaugeVec> {
-    let family = IntGaugeVec::new(Opts::new(name, help), labels)?;
-    registry.register(Box::new(family.clone()))?;
-    Ok(family)
-}
-
-fn histograms(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    buckets: &[f64],
-) -> prometheus::Result<HistogramVec> {
-    let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-    let family = HistogramVec::new(options, &["provider"])?;
-    registry.register(Box::new(family.clone()))?;
-    Ok(family)
-}
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, Registry};
 
-use super::{build_info, counters, rendered};
+use super::register::{build_info, counters, rendered};
 
 /// All metrics of a webhook. A clone counts into the same.
 #[derive(Clone, Debug)]
