@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,14 +13,13 @@ use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
+
+use super::tls;
 
 /// The body of a request.
 pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -73,17 +71,8 @@ impl Client {
         host: &str,
         authority: CertificateDer<'static>,
     ) -> Self {
-        let mut roots = RootCertStore::empty();
-        roots.add(authority).unwrap();
-        let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let name = ServerName::try_from(host.to_owned()).unwrap();
-        let stream = TcpStream::connect(address).await.unwrap();
-        let connector = TlsConnector::from(Arc::new(config));
-        Self::over(connector.connect(name, stream).await.unwrap()).await
+        let stream = tls(address, host, authority, &[]).await.unwrap();
+        Self::over(stream).await
     }
 
     async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {

@@ -8,15 +8,12 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
-use tokio_rustls::TlsConnector;
 
-use super::{Body, Reply, full, within};
+use super::{Body, Reply, full, tls, within};
 
 /// A connection of HTTP/2 that is kept. Requests on it overlap.
 #[derive(Clone)]
@@ -109,26 +106,4 @@ impl Http2 {
         within(sender.ready()).await?;
         within(sender.send_request(request)).await
     }
-}
-
-/// A connection over TLS on which these protocols are offered.
-pub(crate) async fn tls(
-    address: SocketAddr,
-    host: &str,
-    authority: CertificateDer<'static>,
-    protocols: &[&str],
-) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
-    let mut roots = RootCertStore::empty();
-    roots.add(authority).unwrap();
-    let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = protocols.iter().map(|it| it.as_bytes().to_vec()).collect();
-    let name = ServerName::try_from(host.to_owned()).unwrap();
-    let stream = TcpStream::connect(address).await.unwrap();
-    TlsConnector::from(Arc::new(config))
-        .connect(name, stream)
-        .await
 }

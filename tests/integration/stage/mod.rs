@@ -9,6 +9,7 @@ mod http2;
 mod process;
 mod raw;
 mod strict;
+mod tls;
 
 use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
@@ -33,10 +34,11 @@ pub(crate) use self::client::{
 pub(crate) use self::directory::Directory;
 pub(crate) use self::h2_server::{H2Server, content};
 pub(crate) use self::hostile::{Hostile, Wrong};
-pub(crate) use self::http2::{Http2, request2, tls};
+pub(crate) use self::http2::{Http2, request2};
 pub(crate) use self::process::{Process, as_user, pillion};
 pub(crate) use self::raw::{Peer, Raw};
 pub(crate) use self::strict::StrictUpstream;
+pub(crate) use self::tls::tls;
 
 /// The secret of the one client.
 pub(crate) const SECRET: &str = "CNRY-client-secret-5f0c";
