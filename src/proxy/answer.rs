@@ -1,5 +1,6 @@
 //! The answer on its way back to the app.
 
+use std::any::Any;
 use std::future::Future as _;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -23,9 +24,9 @@ pub type UpstreamAnswer = Response<Peekable<EitherBody<RequestBody>>>;
 
 /// The one body type of answers.
 pub struct AnswerBody {
+    /// Dropped before the content, when the answer has been given, or given up.
+    observer: Option<Box<dyn Any>>,
     content: Content,
-    /// Told when the answer has been given, or given up.
-    done: Option<Box<dyn FnOnce()>>,
 }
 
 enum Content {
@@ -60,13 +61,16 @@ pub enum AnswerError {
 }
 
 /// Makes an upstream's answer the app's: what belongs to the upstream's connection is removed, framing is rebuilt for the
-/// app's `version`.
+/// app's `version`. One that switches protocols is the end of HTTP.
 pub(super) fn forward(
     answer: UpstreamAnswer,
     (method, version): (&Method, Version),
     idle: Duration,
     on_trailers: Option<OnTrailers>,
 ) -> Response<AnswerBody> {
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return switch(answer, idle);
+    }
     let (mut head, body) = answer.into_parts();
     strip_connection_fields(&mut head.headers);
     // hyper writes the length that the body has; only where there is none does the field tell what would have been.
@@ -104,7 +108,7 @@ pub(super) fn forward(
 }
 
 /// The answer to a request for another protocol that the upstream has switched to (RFC 9110 §15.2.2).
-pub(super) fn switch(answer: UpstreamAnswer, idle: Duration) -> Response<AnswerBody> {
+fn switch(answer: UpstreamAnswer, idle: Duration) -> Response<AnswerBody> {
     let (mut head, body) = answer.into_parts();
     let protocol = head.headers.remove(UPGRADE);
     strip_connection_fields(&mut head.headers);
@@ -167,8 +171,8 @@ impl AnswerBody {
 
     const fn of(content: Content) -> Self {
         Self {
+            observer: None,
             content,
-            done: None,
         }
     }
 
@@ -180,17 +184,9 @@ impl AnswerBody {
         }
     }
 
-    /// Calls `done` when the answer has been given, or given up.
-    pub fn on_done(&mut self, done: impl FnOnce() + 'static) {
-        self.done = Some(Box::new(done));
-    }
-}
-
-impl Drop for AnswerBody {
-    fn drop(&mut self) {
-        if let Some(done) = self.done.take() {
-            done();
-        }
+    /// Drops `observer` when the answer has been given, or given up.
+    pub fn observe(&mut self, observer: Box<dyn Any>) {
+        self.observer = Some(observer);
     }
 }
 

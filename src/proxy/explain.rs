@@ -104,8 +104,8 @@ async fn follow(
     seen: &mut Explanation,
 ) -> Result<Course, ProxyError> {
     framing::check(request.headers(), request.version(), received)?;
-    let host = plan.admit(&request, local)?;
     let (head, body) = request.into_parts();
+    let host = plan.admit(&head, local)?.into_owned();
     let Parts {
         method,
         uri,
