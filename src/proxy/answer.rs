@@ -71,7 +71,7 @@ pub(super) fn forward(
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         return switch(answer, idle);
     }
-    let (mut head, body) = answer.into_parts();
+    let (mut head, mut body) = answer.into_parts();
     strip_connection_fields(&mut head.headers);
     // hyper writes the length that the body has; only where there is none does the field tell what would have been.
     let is_head = *method == Method::HEAD;
@@ -97,12 +97,16 @@ pub(super) fn forward(
     let content = match absent {
         Some(length) => Content::Absent(length),
         None if is_http2 && has_no_body => Content::Full(None),
-        None => Content::Upstream(Box::new(Watched {
-            body,
-            idle,
-            timer: None,
-            on_trailers,
-        })),
+        // What need not be watched costs a tenth less.
+        None => match body.unseen().and_then(EitherBody::take_whole) {
+            Some(whole) => Content::Full(Some(whole)),
+            None => Content::Upstream(Box::new(Watched {
+                body,
+                idle,
+                timer: None,
+                on_trailers,
+            })),
+        },
     };
     Response::from_parts(head, AnswerBody::of(content))
 }

@@ -31,7 +31,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use http::header::CONNECTION;
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
 
 use self::answer::{AnswerBody, OnTrailers, UpstreamAnswer};
@@ -183,10 +183,11 @@ impl Proxy {
         now: Moment,
         record: &mut Record,
     ) -> Result<Response<AnswerBody>, ProxyError> {
+        let mut headers = mem::take(&mut head.headers);
         if head.version == Version::HTTP_2 {
-            attach::join_cookies(&mut head.headers);
+            attach::join_cookies(&mut headers);
         }
-        let (limits, matched) = self.admit(inbound, head)?;
+        let (limits, matched) = self.admit(inbound, head, &headers)?;
         let Matched {
             route,
             captures,
@@ -196,7 +197,7 @@ impl Proxy {
 
         let parts = inputs::Parts {
             captures: &captures,
-            headers: &head.headers,
+            headers: &headers,
             query: head.uri.query(),
             body: None,
         };
@@ -216,8 +217,7 @@ impl Proxy {
         let has_content = !body.is_end_stream();
         let upgrade = onward
             .upgrades
-            .asked_for(head.version, &head.headers, has_content);
-        let headers = mem::take(&mut head.headers);
+            .asked_for(head.version, &headers, has_content);
         let mut stripped = onward.attach.strip(headers, &route.inputs, upgrade)?;
         record.conflict = stripped.conflict;
 
@@ -233,7 +233,7 @@ impl Proxy {
                 inbound: (head.version == Version::HTTP_11).then_some(inbound),
                 upstream: &onward.upstream,
                 method: &head.method,
-                target,
+                target: &target,
                 upload: &upload,
                 wants_upgrade: upgrade.is_some(),
                 response_time: onward.timeouts.response,
@@ -284,15 +284,16 @@ impl Proxy {
         &self,
         inbound: &Inbound,
         head: &'a Parts,
+        headers: &HeaderMap,
     ) -> Result<(Limits, Matched<'a>), ProxyError> {
-        let (version, headers) = (head.version, &head.headers);
+        let version = head.version;
         if version == Version::HTTP_2 {
             framing::check_http2(headers)?;
         } else {
             inbound.begin_request(|received| framing::check(headers, version, received))?;
         }
         let plan = self.plan.load();
-        let host = plan.admit(head, inbound.local())?;
+        let host = plan.admit(head, headers, inbound.local())?;
         let target = Target::parse(&head.uri)?;
         let matched = plan.routes.find(&head.method, &host, target)?;
         Ok((plan.limits, matched))
@@ -328,6 +329,7 @@ impl Plan {
     fn admit<'a>(
         &self,
         head: &'a Parts,
+        headers: &'a HeaderMap,
         local: Option<SocketAddr>,
     ) -> Result<Cow<'a, str>, ProxyError> {
         if head.method == Method::CONNECT {
@@ -336,8 +338,7 @@ impl Plan {
         if head.method == Method::TRACE {
             return Err(ProxyError::BadMethod);
         }
-        self.callers
-            .check(head.version, &head.uri, &head.headers, local)
+        self.callers.check(head.version, &head.uri, headers, local)
     }
 }
 
