@@ -4,8 +4,9 @@
 //! symbols have been kept. Each figure is printed beside the one in `counts.txt`; more than a tenth above it is an
 //! error. `UPDATE_COUNTS=1` records what has been counted.
 //!
-//! Counted is what the tasks of the proxy do, and of that the difference between many requests and half as many: neither
-//! the start nor the seeding of the random numbers, which takes longer than all requests and differs from run to run.
+//! Counted is what the tasks of the proxy do, or one part of it, and of that the difference between many requests and half
+//! as many: neither the start nor the seeding of the random numbers, which takes longer than all requests and differs from
+//! run to run.
 
 #![expect(
     clippy::unwrap_used,
@@ -18,7 +19,7 @@
 )]
 #![expect(clippy::print_stdout, reason = "printing is what it is for")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fmt::Write as _;
 use std::fs;
@@ -33,12 +34,61 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// What is counted: a name, the request line, the body.
-const CASES: [(&str, &str, &str); 4] = [
-    ("GET 1 KiB", "GET /plain/bytes/1024", ""),
-    ("GET 1 KiB, TLS", "GET /tls/bytes/1024", ""),
-    ("GET 1 KiB, a tenant's", "GET /tenant/acme/bytes/1024", ""),
-    ("POST 1 KiB", "POST /plain/status/200", "1024"),
+/// What is counted.
+struct Case {
+    name: &'static str,
+    /// The functions that are counted, with all that they call, as callgrind is told of them.
+    functions: &'static [&'static str],
+    /// Routes that are tried before.
+    other_routes: usize,
+    request: &'static str,
+    body_bytes: usize,
+}
+
+const CASES: [Case; 9] = [
+    Case::of("GET 1 KiB", ALL, "GET /plain/bytes/1024"),
+    Case::of("GET 1 KiB, TLS", ALL, "GET /tls/bytes/1024"),
+    Case::of("GET 1 KiB, a tenant's", ALL, TENANT),
+    Case {
+        body_bytes: 1024,
+        ..Case::of("POST 1 KiB", ALL, "POST /plain/status/200")
+    },
+    Case::of("a route of 3", ROUTE, TENANT),
+    Case {
+        other_routes: 997,
+        ..Case::of("a route of 1,000", ROUTE, TENANT)
+    },
+    Case::of("a fresh token", TOKEN, "GET /plain/bytes/1024"),
+    Case::of("a fresh token, a tenant's", TOKEN, TENANT),
+    Case::of("a head rewritten", HEAD, "GET /plain/bytes/1024"),
+];
+
+impl Case {
+    const fn of(
+        name: &'static str,
+        functions: &'static [&'static str],
+        request: &'static str,
+    ) -> Self {
+        Self {
+            name,
+            functions,
+            other_routes: 0,
+            request,
+            body_bytes: 0,
+        }
+    }
+}
+
+const TENANT: &str = "GET /tenant/acme/bytes/1024";
+/// The one function by which tokio calls a task, whatever is inlined into it.
+const ALL: &[&str] = &["tokio::runtime::task::raw::poll*"];
+const ROUTE: &[&str] = &["pillion::proxy::route::RouteTable::find"];
+const TOKEN: &[&str] = &["pillion::token::Tokens::get::{{closure}}"];
+/// What is not for the upstream is taken off, what the route sets is put on, and the whole is written.
+const HEAD: &[&str] = &[
+    "pillion::proxy::attach::Attach::strip",
+    "pillion::proxy::attach::Writing::write",
+    "pillion::net::http1::request::write_head",
 ];
 /// Connections of the app, each used in turn.
 const CONNECTIONS: usize = 4;
@@ -77,21 +127,28 @@ async fn main() -> ExitCode {
         .replace("PLAIN", &plain.address().to_string())
         .replace("TLS", &tls.address().to_string())
         .replace("CA", ca.to_str().unwrap());
-    fs::write(directory.join("proxy.toml"), config).unwrap();
+    for routes in BTreeSet::from(CASES.map(|case| case.other_routes)) {
+        fs::write(
+            directory.join(file_name(routes)),
+            with_routes(&config, routes),
+        )
+        .unwrap();
+    }
 
     let recorded = recorded();
     let (mut text, mut is_too_much) = (String::new(), false);
     println!(
-        "{:<24} {:>8} {:>9}",
+        "{:<26} {:>8} {:>9}",
         "instructions a request", "counted", "recorded"
     );
-    for (name, request, body) in CASES {
-        let half = count(&binary, &directory, (request, body), REQUESTS / 2).await;
-        let whole = count(&binary, &directory, (request, body), REQUESTS).await;
+    for case in &CASES {
+        let name = case.name;
+        let half = count(&binary, &directory, case, REQUESTS / 2).await;
+        let whole = count(&binary, &directory, case, REQUESTS).await;
         let counted = (whole - half) / (REQUESTS / 2);
         let before = recorded.get(name).copied();
         println!(
-            "{name:<24} {counted:>8} {:>9}",
+            "{name:<26} {counted:>8} {:>9}",
             before.map_or_else(|| "-".to_owned(), |before| before.to_string())
         );
         is_too_much |= before.is_some_and(|before| counted > before + before / 10);
@@ -119,16 +176,19 @@ fn recorded() -> BTreeMap<String, u64> {
         .collect()
 }
 
-/// The instructions of all tasks while a new proxy serves so many requests.
-async fn count(binary: &Path, directory: &Path, request: (&str, &str), requests: u64) -> u64 {
+/// The instructions of a case's functions while a new proxy serves so many of its requests.
+async fn count(binary: &Path, directory: &Path, case: &Case, requests: u64) -> u64 {
     let counts = directory.join("callgrind");
     let mut proxy = Command::new("valgrind")
         .args(["--tool=callgrind", "--quiet"])
-        // The one function by which tokio calls a task, whatever is inlined into it.
-        .arg("--toggle-collect=tokio::runtime::task::raw::poll*")
+        .args(
+            case.functions
+                .iter()
+                .map(|it| format!("--toggle-collect={it}")),
+        )
         .arg(format!("--callgrind-out-file={}", counts.display()))
         .arg(binary)
-        .args(["--config", "proxy.toml"])
+        .args(["--config", &file_name(case.other_routes)])
         .env("SECRET", SECRET)
         .current_dir(directory)
         .stderr(Stdio::piped())
@@ -136,7 +196,7 @@ async fn count(binary: &Path, directory: &Path, request: (&str, &str), requests:
         .expect("valgrind can be started");
     let stderr = BufReader::new(proxy.stderr.take().unwrap());
     let address = listening(stderr);
-    let answered = timeout(PATIENCE, call(address, request, requests)).await;
+    let answered = timeout(PATIENCE, call(address, case, requests)).await;
     stop(&mut proxy);
     answered.expect("every request is answered in time");
     let text = fs::read_to_string(counts).unwrap();
@@ -144,7 +204,8 @@ async fn count(binary: &Path, directory: &Path, request: (&str, &str), requests:
     let total = total.unwrap().parse().unwrap();
     assert!(
         total > 0,
-        "{binary:?} has no symbols: nothing has been counted"
+        "{binary:?} has no symbol for what is counted: {:?}",
+        case.functions
     );
     total
 }
@@ -161,8 +222,9 @@ fn listening(log: impl BufRead + Send + 'static) -> SocketAddr {
     addresses.trim_matches(['[', ']']).parse().unwrap()
 }
 
-async fn call(proxy: SocketAddr, (line, body): (&str, &str), requests: u64) {
-    let body = "x".repeat(body.parse().unwrap_or(0));
+async fn call(proxy: SocketAddr, case: &Case, requests: u64) {
+    let line = case.request;
+    let body = "x".repeat(case.body_bytes);
     let mut head =
         format!("{line} HTTP/1.1\r\nhost: localhost\r\nuser-agent: app/1.0\r\naccept: */*\r\n");
     if !body.is_empty() {
@@ -204,6 +266,21 @@ fn stop(proxy: &mut Child) {
     let id = proxy.id().to_string();
     Command::new("kill").arg(id).status().unwrap();
     proxy.wait().unwrap();
+}
+
+fn file_name(other_routes: usize) -> String {
+    format!("{other_routes}.toml")
+}
+
+/// The configuration with so many routes before its own.
+fn with_routes(config: &str, others: usize) -> String {
+    let (head, routes) = config.split_once("[[route]]").unwrap();
+    let others = (0..others).fold(String::new(), |mut others, number| {
+        let route = OTHER_ROUTE.replace("NUMBER", &number.to_string());
+        write!(others, "{route}").unwrap();
+        others
+    });
+    format!("{head}{others}[[route]]{routes}")
 }
 
 const SECRET: &str = "secret";
@@ -248,4 +325,12 @@ path = "/tenant/{tenant}"
 upstream = "http://PLAIN"
 provider = "tenants"
 inputs = { tenant = "{path.tenant}" }
+"#;
+
+const OTHER_ROUTE: &str = r#"
+[[route]]
+path = "/other/NUMBER"
+upstream = "http://127.0.0.1:9"
+provider = "idp"
+
 "#;

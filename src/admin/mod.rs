@@ -298,7 +298,8 @@ fn refusal(
     if !peer.ip().is_loopback() {
         return Some(text(StatusCode::FORBIDDEN, "from this machine only\n"));
     }
-    if let Err(foreign) = CallerRules::default().check(request, Some(local)) {
+    let (version, uri, headers) = (request.version(), request.uri(), request.headers());
+    if let Err(foreign) = CallerRules::default().check(version, uri, headers, Some(local)) {
         return Some(text(StatusCode::FORBIDDEN, format!("{foreign}\n")));
     }
     let told = "a page of another origin asks for this\n";

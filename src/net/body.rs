@@ -46,6 +46,14 @@ where
         }
     }
 
+    /// The whole body, if it has come with its head.
+    pub fn take_whole(&mut self) -> Option<Bytes> {
+        match self {
+            Self::Http1(body) => body.take_whole(),
+            Self::Http2(_) => None,
+        }
+    }
+
     /// The connection itself, and what has been received behind the head, if the answer has switched protocols.
     #[must_use]
     pub fn into_tunnel(self) -> Option<(Transport, Bytes)> {

@@ -260,6 +260,14 @@ where
         }
     }
 
+    /// The whole body, if it has come with its head: there is nothing to wait for, and the connection is free.
+    pub fn take_whole(&mut self) -> Option<Bytes> {
+        let whole = self.connection.as_mut()?.line.take_whole()?;
+        self.length = Some(0);
+        self.give_back();
+        Some(whole)
+    }
+
     /// The connection itself, and what has been received behind the head: if the request has asked for another protocol
     /// and the answer is 101 (RFC 9110 §7.8).
     #[must_use]

@@ -1,5 +1,6 @@
 //! The answer on its way back to the app.
 
+use std::any::Any;
 use std::future::Future as _;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -23,9 +24,9 @@ pub type UpstreamAnswer = Response<Peekable<EitherBody<RequestBody>>>;
 
 /// The one body type of answers.
 pub struct AnswerBody {
+    /// Dropped before the content, when the answer has been given, or given up.
+    observer: Option<Box<dyn Any>>,
     content: Content,
-    /// Told when the answer has been given, or given up.
-    done: Option<Box<dyn FnOnce()>>,
 }
 
 enum Content {
@@ -60,14 +61,17 @@ pub enum AnswerError {
 }
 
 /// Makes an upstream's answer the app's: what belongs to the upstream's connection is removed, framing is rebuilt for the
-/// app's `version`.
+/// app's `version`. One that switches protocols is the end of HTTP.
 pub(super) fn forward(
     answer: UpstreamAnswer,
     (method, version): (&Method, Version),
     idle: Duration,
     on_trailers: Option<OnTrailers>,
 ) -> Response<AnswerBody> {
-    let (mut head, body) = answer.into_parts();
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return switch(answer, idle);
+    }
+    let (mut head, mut body) = answer.into_parts();
     strip_connection_fields(&mut head.headers);
     // hyper writes the length that the body has; only where there is none does the field tell what would have been.
     let is_head = *method == Method::HEAD;
@@ -93,18 +97,22 @@ pub(super) fn forward(
     let content = match absent {
         Some(length) => Content::Absent(length),
         None if is_http2 && has_no_body => Content::Full(None),
-        None => Content::Upstream(Box::new(Watched {
-            body,
-            idle,
-            timer: None,
-            on_trailers,
-        })),
+        // What need not be watched costs a tenth less.
+        None => match body.unseen().and_then(EitherBody::take_whole) {
+            Some(whole) => Content::Full(Some(whole)),
+            None => Content::Upstream(Box::new(Watched {
+                body,
+                idle,
+                timer: None,
+                on_trailers,
+            })),
+        },
     };
     Response::from_parts(head, AnswerBody::of(content))
 }
 
 /// The answer to a request for another protocol that the upstream has switched to (RFC 9110 §15.2.2).
-pub(super) fn switch(answer: UpstreamAnswer, idle: Duration) -> Response<AnswerBody> {
+fn switch(answer: UpstreamAnswer, idle: Duration) -> Response<AnswerBody> {
     let (mut head, body) = answer.into_parts();
     let protocol = head.headers.remove(UPGRADE);
     strip_connection_fields(&mut head.headers);
@@ -167,8 +175,8 @@ impl AnswerBody {
 
     const fn of(content: Content) -> Self {
         Self {
+            observer: None,
             content,
-            done: None,
         }
     }
 
@@ -180,17 +188,9 @@ impl AnswerBody {
         }
     }
 
-    /// Calls `done` when the answer has been given, or given up.
-    pub fn on_done(&mut self, done: impl FnOnce() + 'static) {
-        self.done = Some(Box::new(done));
-    }
-}
-
-impl Drop for AnswerBody {
-    fn drop(&mut self) {
-        if let Some(done) = self.done.take() {
-            done();
-        }
+    /// Drops `observer` when the answer has been given, or given up.
+    pub fn observe(&mut self, observer: Box<dyn Any>) {
+        self.observer = Some(observer);
     }
 }
 

@@ -1,10 +1,11 @@
 //! Who calls: the app, or a web page in a developer's browser that would like to reach the bank through localhost.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
-use http::header::HOST;
+use http::header::{HOST, ORIGIN};
 use http::uri::Authority;
-use http::{HeaderMap, HeaderName, Request, Version};
+use http::{HeaderMap, HeaderName, Uri, Version};
 
 use super::problem::ProxyError;
 
@@ -25,13 +26,14 @@ impl CallerRules {
     ///
     /// [`ProxyError::BadFraming`] or [`ProxyError::BadTarget`] where the request does not say whom it calls,
     /// [`ProxyError::ForbiddenCaller`] where it calls somebody else or comes from a web page.
-    pub fn check<B>(
+    pub fn check<'a>(
         &self,
-        request: &Request<B>,
+        version: Version,
+        uri: &'a Uri,
+        headers: &'a HeaderMap,
         local: Option<SocketAddr>,
-    ) -> Result<Box<str>, ProxyError> {
-        let headers = request.headers();
-        let host = called_host(request)?;
+    ) -> Result<Cow<'a, str>, ProxyError> {
+        let host = called_host(version, uri, headers)?;
         if !host.is_empty() && !self.is_ours(&host, local) {
             return Err(ProxyError::ForbiddenCaller(
                 "the Host is not this listener's: add it to `hosts` under [listen] if it should be",
@@ -40,14 +42,10 @@ impl CallerRules {
         let (mut is_cross_site, mut is_foreign) = (false, false);
         // In one pass, which costs less than to look each of them up.
         for (name, value) in headers {
-            match name.as_str() {
-                "sec-fetch-site" => {
-                    is_cross_site |= value.as_bytes().eq_ignore_ascii_case(b"cross-site");
-                }
-                "origin" => {
-                    is_foreign |= !self.is_own_origin(value.to_str().unwrap_or_default(), local);
-                }
-                _ => {}
+            if *name == SEC_FETCH_SITE {
+                is_cross_site |= value.as_bytes().eq_ignore_ascii_case(b"cross-site");
+            } else if *name == ORIGIN {
+                is_foreign |= !self.is_own_origin(value.to_str().unwrap_or_default(), local);
             }
         }
         if is_cross_site {
@@ -89,14 +87,17 @@ impl CallerRules {
 
 /// The host that a request calls, without its port and in the case that the request has: of the authority of
 /// absolute-form or of HTTP/2, or else of the one `Host` field (RFC 9112 §3.2). Empty where HTTP/1.0 does not say.
-fn called_host<B>(request: &Request<B>) -> Result<Box<str>, ProxyError> {
-    let uri = request.uri();
+fn called_host<'a>(
+    version: Version,
+    uri: &'a Uri,
+    headers: &'a HeaderMap,
+) -> Result<Cow<'a, str>, ProxyError> {
     if uri.authority().is_none()
-        && let Some(host) = plain_host(request.headers())
+        && let Some(host) = plain_host(headers)
     {
         return Ok(host.into());
     }
-    let host = single_host(request.headers())?;
+    let host = single_host(headers)?;
     if let Some(authority) = uri.authority()
         && !(matches!(uri.scheme_str(), Some("http" | "https")) && is_host_and_port(authority))
     {
@@ -104,7 +105,7 @@ fn called_host<B>(request: &Request<B>) -> Result<Box<str>, ProxyError> {
             "the target is neither a path nor http:// with a host and a port",
         ));
     }
-    match (&host, uri.authority(), request.version()) {
+    match (&host, uri.authority(), version) {
         // HTTP/1.0 knows no Host.
         (None, _, Version::HTTP_10) | (None, Some(_), Version::HTTP_2) => {}
         // The field is for gateways that came from HTTP/1.1 (RFC 9113 §8.3.1), and may not say otherwise.
@@ -115,7 +116,7 @@ fn called_host<B>(request: &Request<B>) -> Result<Box<str>, ProxyError> {
         (Some(_), _, _) => {}
     }
     let authority = uri.authority().or(host.as_ref());
-    Ok(authority.map_or("", Authority::host).into())
+    Ok(authority.map_or("", Authority::host).to_owned().into())
 }
 
 // Without userinfo (RFC 9110 §4.2.4), and with a number after the colon, if anything.
@@ -132,9 +133,9 @@ fn plain_host(headers: &HeaderMap) -> Option<&str> {
         return None;
     };
     let value = value.as_bytes();
-    let end = value.iter().position(|byte| *byte == b':');
-    let (host, port) = value.split_at(end.unwrap_or(value.len()));
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    let end = value.iter().position(|byte| !is_plain(byte));
+    let (host, port) = value.split_at(end.unwrap_or(value.len()));
     let is_port = match port {
         [] => true,
         // Fewer digits than the largest port has.
@@ -143,8 +144,8 @@ fn plain_host(headers: &HeaderMap) -> Option<&str> {
         }
         _ => false,
     };
-    let is_host = !host.is_empty() && host.iter().all(is_plain);
-    str::from_utf8(host).ok().filter(|_| is_host && is_port)
+    let is_host = !host.is_empty() && is_port;
+    is_host.then(|| str::from_utf8(host).ok()).flatten()
 }
 
 fn single_host(headers: &HeaderMap) -> Result<Option<Authority>, ProxyError> {
@@ -165,11 +166,15 @@ fn single_host(headers: &HeaderMap) -> Result<Option<Authority>, ProxyError> {
     }
 }
 
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
 #[cfg(test)]
 mod tests {
+    use http::Request;
+
     use super::*;
 
-    fn check(fields: &[(&str, &str)]) -> Result<Box<str>, ProxyError> {
+    fn check(fields: &[(&str, &str)]) -> Result<(), ProxyError> {
         let rules = CallerRules {
             hosts: vec!["pillion.internal".to_owned()],
             require_header: None,
@@ -178,7 +183,10 @@ mod tests {
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
-        rules.check(&request.body(()).unwrap(), "10.1.2.3:8080".parse().ok())
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        let local = "10.1.2.3:8080".parse().ok();
+        let host = rules.check(head.version, &head.uri, &head.headers, local);
+        host.map(drop)
     }
 
     #[test]

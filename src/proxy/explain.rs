@@ -104,8 +104,8 @@ async fn follow(
     seen: &mut Explanation,
 ) -> Result<Course, ProxyError> {
     framing::check(request.headers(), request.version(), received)?;
-    let host = plan.admit(&request, local)?;
     let (head, body) = request.into_parts();
+    let host = plan.admit(&head, &head.headers, local)?.into_owned();
     let Parts {
         method,
         uri,
@@ -160,7 +160,7 @@ async fn follow(
     );
     Ok(Course::Onward(Box::new(Forwarded {
         inputs,
-        target: outbound_target,
+        target: outbound_target.into_owned(),
         head,
         keeps_authorization: stripped.keeps_authorization,
         is_replayable: onward.replay_limit.is_some() && is_kept(&upload).await,

@@ -8,7 +8,8 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use tokio::time::sleep;
 
@@ -26,11 +27,10 @@ pub struct Call {
 impl Call {
     /// The call that a request makes, if it is one: in HTTP/2, with the content type of gRPC.
     #[must_use]
-    pub fn of<B>(request: &Request<B>) -> Option<Self> {
-        let headers = request.headers();
-        let is_call = request.version() == Version::HTTP_2 && has_content_type(headers);
+    pub fn of(head: &Parts) -> Option<Self> {
+        let is_call = head.version == Version::HTTP_2 && has_content_type(&head.headers);
         is_call.then(|| Self {
-            patience: patience(headers),
+            patience: patience(&head.headers),
         })
     }
 
@@ -131,6 +131,8 @@ const MESSAGE: &AsciiSet = &CONTROLS.add(b'%');
 
 #[cfg(test)]
 mod tests {
+    use http::Request;
+
     use super::*;
 
     fn call(version: Version, fields: &[(&str, &str)]) -> Option<Call> {
@@ -138,7 +140,7 @@ mod tests {
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
-        Call::of(&request.body(()).unwrap())
+        Call::of(&request.body(()).unwrap().into_parts().0)
     }
 
     #[test]

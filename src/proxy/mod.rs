@@ -21,6 +21,8 @@ pub mod upgrade;
 pub mod upstream;
 pub mod verdict;
 
+use std::borrow::Cow;
+use std::mem;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -30,7 +32,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use http::header::CONNECTION;
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
 
 use self::answer::{AnswerBody, OnTrailers, UpstreamAnswer};
@@ -137,14 +139,15 @@ impl Proxy {
         &self,
         worker: &Worker,
         inbound: &Inbound,
-        mut request: Request<Incoming>,
+        request: Request<Incoming>,
     ) -> Response<AnswerBody> {
-        let mut observed = Observed::begin(self, worker, inbound, &mut request);
-        let (version, call) = (request.version(), Call::of(&request));
+        let (mut head, body) = request.into_parts();
+        let mut observed = Observed::begin(self, worker, inbound, &mut head);
+        let (version, call) = (head.version, Call::of(&head));
         let answered = {
-            let record = &mut observed.record;
-            let forwarding =
-                pin!(self.forward(worker, inbound, request, call, observed.began, record));
+            let (began, record) = (observed.began, &mut observed.record);
+            let request = (&mut head, body);
+            let forwarding = pin!(self.forward(worker, inbound, request, call, began, record));
             Call::bound(call, forwarding).await
         };
         let (status, mut response) = match answered {
@@ -168,7 +171,7 @@ impl Proxy {
                 .insert(CONNECTION, HeaderValue::from_static("close"));
         }
         observed.status = status.as_u16();
-        response.body_mut().on_done(move || drop(observed));
+        response.body_mut().observe(observed);
         response
     }
 
@@ -176,25 +179,16 @@ impl Proxy {
         &self,
         worker: &Worker,
         inbound: &Inbound,
-        request: Request<Incoming>,
+        (head, body): (&mut Parts, Incoming),
         call: Option<Call>,
         now: Moment,
         record: &mut Record,
     ) -> Result<Response<AnswerBody>, ProxyError> {
-        let (limits, host) = self.admit(inbound, &request)?;
-        let (head, body) = request.into_parts();
-        let Parts {
-            method,
-            uri,
-            version,
-            mut headers,
-            ..
-        } = head;
-        if version == Version::HTTP_2 {
+        let mut headers = mem::take(&mut head.headers);
+        if head.version == Version::HTTP_2 {
             attach::join_cookies(&mut headers);
         }
-        let target = Target::parse(&uri)?;
-        let matched = self.plan.load().routes.find(&method, &host, target)?;
+        let (limits, matched) = self.admit(inbound, head, &headers)?;
         let Matched {
             route,
             captures,
@@ -205,11 +199,11 @@ impl Proxy {
         let parts = inputs::Parts {
             captures: &captures,
             headers: &headers,
-            query: target.query,
+            query: head.uri.query(),
             body: None,
         };
         let Destination::Upstream(onward) = &route.destination else {
-            let method = &method;
+            let method = &head.method;
             let asked = Asked {
                 method,
                 rest,
@@ -219,42 +213,32 @@ impl Proxy {
             return Box::pin(answer).await;
         };
         let inputs = Inputs::read(&route, &parts)?;
-        let query = inputs::forwarded_query(&route, target.query);
-        let outbound_target = onward.upstream.target(rest, query.as_deref());
+        let query = inputs::forwarded_query(&route, parts.query);
+        let target = onward.upstream.target(rest, query.as_deref());
         let has_content = !body.is_end_stream();
-        let upgrade = onward.upgrades.asked_for(version, &headers, has_content);
-        let wants_upgrade = upgrade.is_some();
+        let upgrade = onward
+            .upgrades
+            .asked_for(head.version, &headers, has_content);
         let mut stripped = onward.attach.strip(headers, &route.inputs, upgrade)?;
         record.conflict = stripped.conflict;
 
         let subject = inputs.subject(&route.subject);
         let carried = carry(&route, onward, &subject, &inputs, now).await?;
-        let filter = Arc::clone(&route);
-        let mut upload = Upload::new(
-            body,
-            onward.replay_limit,
-            &self.budget,
-            limits.body_idle,
-            move |trailers| filter.strip_trailers(trailers),
-        );
-        if version == Version::HTTP_2 {
-            upload = upload.with_marked_end();
-        }
-        let sending = Sending {
-            pool: worker.pool(),
-            multiplex: worker.multiplex(),
-            inbound: (version == Version::HTTP_11).then_some(inbound),
-            upstream: &onward.upstream,
-            method: &method,
-            target: outbound_target,
-            upload: &upload,
-            wants_upgrade,
-            response_time: onward.timeouts.response,
-        };
+        let upload = self.upload(body, head.version, &route, onward, limits);
         let mut exchange = Exchange {
             route: &route,
             onward,
-            sending: &sending,
+            sending: &Sending {
+                pool: worker.pool(),
+                multiplex: worker.multiplex(),
+                inbound: (head.version == Version::HTTP_11).then_some(inbound),
+                upstream: &onward.upstream,
+                method: &head.method,
+                target: &target,
+                upload: &upload,
+                wants_upgrade: upgrade.is_some(),
+                response_time: onward.timeouts.response,
+            },
             stripped: &mut stripped,
             inputs: &inputs,
             is_call: call.is_some(),
@@ -275,26 +259,20 @@ impl Proxy {
                 // In a box, so that a request that is not refused is no larger for it.
                 answer = Box::pin(replay).await?;
             }
-            Verdict::Refused(_) => record.unauthorized = Some(Unauthorized::Ignored),
-            Verdict::NotTheToken(scopes) => {
-                record.unauthorized = Some(Unauthorized::Ignored);
-                record.missing_scopes = scopes;
-            }
+            Verdict::Refused(_) => record.ignore_refusal(None),
+            Verdict::NotTheToken(scopes) => record.ignore_refusal(scopes),
         }
+        worker.pool().reuse(stripped.into_headers());
         upload.release();
         if !upload.is_finished() {
             let idle = onward.timeouts.idle.max(limits.body_idle);
             answer.body_mut().rest_mut().detach(idle);
             inbound.reads_on();
         }
-        worker.pool().reuse(stripped.into_headers());
-        if version != Version::HTTP_2 {
+        if head.version != Version::HTTP_2 {
             inbound.allow_idle(onward.timeouts.idle);
         }
-        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(answer::switch(answer, onward.timeouts.idle));
-        }
-        let asked = (&method, version);
+        let asked = (&head.method, head.version);
         Ok(answer::forward(
             answer,
             asked,
@@ -303,39 +281,66 @@ impl Proxy {
         ))
     }
 
-    // What is checked before anything is looked up. Tells the host that the request calls.
-    fn admit(
+    /// The route of a request that may be served, and what bounds it.
+    fn admit<'a>(
         &self,
         inbound: &Inbound,
-        request: &Request<Incoming>,
-    ) -> Result<(Limits, Box<str>), ProxyError> {
-        let (headers, version) = (request.headers(), request.version());
+        head: &'a Parts,
+        headers: &HeaderMap,
+    ) -> Result<(Limits, Matched<'a>), ProxyError> {
+        let version = head.version;
         if version == Version::HTTP_2 {
             framing::check_http2(headers)?;
         } else {
             inbound.begin_request(|received| framing::check(headers, version, received))?;
         }
         let plan = self.plan.load();
-        let host = plan.admit(request, inbound.local())?;
-        Ok((plan.limits, host))
+        let host = plan.admit(head, headers, inbound.local())?;
+        let target = Target::parse(&head.uri)?;
+        let matched = plan.routes.find(&head.method, &host, target)?;
+        Ok((plan.limits, matched))
+    }
+
+    /// A request's body on its way to the upstream of `route`.
+    fn upload(
+        &self,
+        body: Incoming,
+        version: Version,
+        route: &Arc<Route>,
+        onward: &Onward,
+        limits: Limits,
+    ) -> Upload {
+        let route = Arc::clone(route);
+        let upload = Upload::new(
+            body,
+            onward.replay_limit,
+            &self.budget,
+            limits.body_idle,
+            move |trailers| route.strip_trailers(trailers),
+        );
+        if version == Version::HTTP_2 {
+            return upload.with_marked_end();
+        }
+        upload
     }
 }
 
 impl Plan {
     /// Whether this caller may ask for this at all, and the host that it calls. `local` is the address that was connected
     /// to, if it has one.
-    fn admit<B>(
+    fn admit<'a>(
         &self,
-        request: &Request<B>,
+        head: &'a Parts,
+        headers: &'a HeaderMap,
         local: Option<SocketAddr>,
-    ) -> Result<Box<str>, ProxyError> {
-        if *request.method() == Method::CONNECT {
+    ) -> Result<Cow<'a, str>, ProxyError> {
+        if head.method == Method::CONNECT {
             return Err(ProxyError::TunnelWanted);
         }
-        if *request.method() == Method::TRACE {
+        if head.method == Method::TRACE {
             return Err(ProxyError::BadMethod);
         }
-        self.callers.check(request, local)
+        self.callers.check(head.version, &head.uri, headers, local)
     }
 }
 
@@ -503,30 +508,24 @@ struct Observed {
 }
 
 impl Observed {
-    fn begin<B>(
-        proxy: &Proxy,
-        worker: &Worker,
-        inbound: &Inbound,
-        request: &mut Request<B>,
-    ) -> Self {
+    // In a box from the beginning: it is large, and changes hands.
+    fn begin(proxy: &Proxy, worker: &Worker, inbound: &Inbound, head: &mut Parts) -> Box<Self> {
         // First, because the trace that begins here is what the request is known by.
-        let headers = request.headers_mut();
         let span = proxy.metrics.spans();
-        let span = span.map(|spans| spans.begin_request(headers));
-        let record = Record {
-            id: RequestId::of(headers),
-            method: request.method().clone(),
-            span,
-            ..Record::default()
-        };
-        Self {
+        let span = span.map(|spans| spans.begin_request(&mut head.headers));
+        Box::new(Self {
             began: Moment::now(),
             status: CALLER_GONE,
             inbound: inbound.clone(),
             in_flight: InFlight::begin(proxy, worker),
             unmatched: Arc::clone(&proxy.unmatched),
-            record,
-        }
+            record: Record {
+                id: RequestId::of(&head.headers),
+                method: head.method.clone(),
+                span,
+                ..Record::default()
+            },
+        })
     }
 }
 

@@ -101,6 +101,11 @@ where
         }
     }
 
+    /// The body, if nothing of it has been looked at.
+    pub fn unseen(&mut self) -> Option<&mut B> {
+        (self.seen.is_empty() && self.end.is_none()).then_some(&mut self.rest)
+    }
+
     /// The body behind what has been looked at.
     pub const fn rest_mut(&mut self) -> &mut B {
         &mut self.rest

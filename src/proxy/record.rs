@@ -30,6 +30,12 @@ pub(super) struct Record {
 }
 
 impl Record {
+    /// The upstream has refused the token, and nothing is done about it.
+    pub(super) fn ignore_refusal(&mut self, missing_scopes: Option<MissingScopes>) {
+        self.unauthorized = Some(Unauthorized::Ignored);
+        self.missing_scopes = missing_scopes;
+    }
+
     /// One line, of which nothing is made unless somebody wants it. The names are those of OpenTelemetry's conventions for
     /// HTTP; the path is not among them, because subjects and secrets may be in it.
     pub(super) fn tell(&self, status: u16, took: Duration) {

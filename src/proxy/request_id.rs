@@ -19,11 +19,16 @@ impl RequestId {
     /// What these fields say: `traceparent`, else `x-request-id`.
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Self {
-        Self {
-            traceparent: headers.get(&TRACEPARENT).cloned(),
-            x_request_id: headers.get(&X_REQUEST_ID).cloned(),
-            text: OnceCell::new(),
+        let mut id = Self::default();
+        // In one pass, which costs less than to look each of them up.
+        for (name, value) in headers {
+            if *name == TRACEPARENT {
+                id.traceparent.get_or_insert_with(|| value.clone());
+            } else if *name == X_REQUEST_ID {
+                id.x_request_id.get_or_insert_with(|| value.clone());
+            }
         }
+        id
     }
 
     /// As the log and problem documents have it.

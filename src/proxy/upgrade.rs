@@ -22,7 +22,7 @@ impl Upgrades {
         headers: &HeaderMap,
         has_content: bool,
     ) -> Option<&HeaderValue> {
-        if !headers.contains_key(UPGRADE)
+        if !headers.keys().any(|name| *name == UPGRADE)
             || version != Version::HTTP_11
             || has_content
             || !members(headers, &CONNECTION).any(|option| option.eq_ignore_ascii_case(b"upgrade"))

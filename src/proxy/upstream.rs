@@ -1,5 +1,6 @@
 //! Sends a request to the upstream that its route names, and to no other.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +38,10 @@ impl Upstream {
     /// The target that the upstream sees: base path, the rest of the path, the query. Both come from a
     /// [`Target`](super::target::Target), so they are fit for a request line.
     #[must_use]
-    pub fn target(&self, rest: &str, query: Option<&str>) -> String {
+    pub fn target<'a>(&self, rest: &'a str, query: Option<&str>) -> Cow<'a, str> {
+        if self.base_path.is_empty() && query.is_none() && !rest.is_empty() {
+            return rest.into();
+        }
         let mut target = String::with_capacity(
             self.base_path.len() + rest.len() + query.map_or(0, str::len) + 2,
         );
@@ -50,7 +54,7 @@ impl Upstream {
             target.push('?');
             target.push_str(query);
         }
-        target
+        target.into()
     }
 
     /// The same with scheme and authority, as HTTP/2 has it.
@@ -83,7 +87,7 @@ pub struct Sending<'a> {
     /// The request's method.
     pub method: &'a Method,
     /// The target that the upstream sees.
-    pub target: String,
+    pub target: &'a str,
     /// The request's body.
     pub upload: &'a Upload,
     /// It asks for an upgrade, which HTTP/2 does not have.
@@ -177,7 +181,7 @@ impl Sending<'_> {
         }
         let mut request = Request::new(body);
         *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.upstream.absolute(&self.target)?;
+        *request.uri_mut() = self.upstream.absolute(self.target)?;
         *request.headers_mut() = headers;
         let sent_at = Instant::now();
         let answer = stream
@@ -211,7 +215,7 @@ impl Sending<'_> {
     ) -> Result<UpstreamAnswer, ProxyError> {
         let head = RequestHead {
             method: self.method,
-            target: &self.target,
+            target: self.target,
             headers,
         };
         let sent_at = Instant::now();

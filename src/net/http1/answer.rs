@@ -88,6 +88,15 @@ impl Answers {
         self.body.decode(&mut self.received)
     }
 
+    /// The body, if it is all that has been received behind its head.
+    pub(super) fn take_whole(&mut self) -> Option<Bytes> {
+        if !self.body.is_whole(&self.received) {
+            return None;
+        }
+        self.body = Decoder::EMPTY;
+        Some(std::mem::take(&mut self.received))
+    }
+
     /// Whether the body has been given to its end.
     pub(super) const fn is_over(&self) -> bool {
         self.body.is_over()

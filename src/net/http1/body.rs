@@ -95,6 +95,11 @@ impl Decoder {
         Ok(())
     }
 
+    /// Whether `received` is what is left of it, neither more nor less.
+    pub(super) fn is_whole(&self, received: &[u8]) -> bool {
+        matches!(self, Self::Length(left) if *left == received.len() as u64)
+    }
+
     /// The next piece that is at the beginning of `received`, and is taken off it.
     pub(super) fn decode(
         &mut self,

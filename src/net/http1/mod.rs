@@ -163,6 +163,14 @@ where
         }
     }
 
+    /// The whole body of the answer, if it has come with its head, and the request has been written to its end.
+    pub(super) fn take_whole(&mut self) -> Option<Bytes> {
+        match self.outgoing {
+            Some(_) => None,
+            None => self.answers.take_whole(),
+        }
+    }
+
     /// Whether the answer has been given to its end.
     pub(super) const fn is_over(&self) -> bool {
         self.answers.is_over()
