@@ -14,6 +14,7 @@ use super::file::File;
 use super::report::Report;
 use crate::log;
 use crate::metrics::events::EventKind;
+use crate::net::unreadable::why;
 use crate::proxy::{Plan, Proxy};
 
 /// A configuration file, and what it means to this process.
@@ -78,7 +79,7 @@ impl Fixed {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// It cannot be read.
-    #[error("cannot read {path}: {kind}")]
+    #[error("cannot read {path}: {}", why(*.kind))]
     Unreadable {
         /// The file.
         path: PathBuf,
