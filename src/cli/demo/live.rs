@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::iter;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -237,8 +238,8 @@ fn token(status: ProviderStatus) -> Vec<Line> {
     let first = match words.bar {
         Some(bar) => label
             .and(Style::Plain, " ")
-            .and(Style::Good, blocks(0, bar.left, bar.due))
-            .and(Style::Faint, blocks(bar.left, 100, bar.due))
+            .and(Style::Good, blocks('█', 0..bar.left, bar.due))
+            .and(Style::Faint, blocks('░', bar.left..100, bar.due))
             .and(Style::Plain, format!(" {}", words.life)),
         None => label.and(Style::Plain, format!(": {}", words.life)),
     };
@@ -252,15 +253,11 @@ fn token(status: ProviderStatus) -> Vec<Line> {
     vec![first, second]
 }
 
-/// A part of a bar, from and to percents of the whole; with a mark where the next token is fetched.
-fn blocks(from: u8, to: u8, due: u8) -> String {
+/// A part of a bar, in percents of the whole; with a mark where the next token is fetched.
+fn blocks(block: char, part: Range<u8>, due: u8) -> String {
     let at = |percent: u8| usize::from(percent) * BAR / 100;
-    (at(from)..at(to))
-        .map(|place| match () {
-            () if place == at(due) => '┃',
-            () if from == 0 => '█',
-            () => '░',
-        })
+    (at(part.start)..at(part.end))
+        .map(|place| if place == at(due) { '┃' } else { block })
         .collect()
 }
 
@@ -285,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_bar_is_full_at_first_and_is_renewed_where_its_mark_is() {
-        let drawn = |left| blocks(0, left, 20) + "|" + &blocks(left, 100, 20);
+        let drawn = |left| blocks('█', 0..left, 20) + "|" + &blocks('░', left..100, 20);
         assert_eq!(drawn(100), "██████┃███████████████████████|");
         assert_eq!(drawn(50), "██████┃████████|░░░░░░░░░░░░░░░");
         assert_eq!(drawn(10), "███|░░░┃░░░░░░░░░░░░░░░░░░░░░░░");
