@@ -5,7 +5,7 @@ mod page;
 pub mod status;
 mod text;
 pub mod traffic;
-mod words;
+pub(crate) mod words;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

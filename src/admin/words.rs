@@ -59,32 +59,32 @@ pub(super) struct ProviderWords {
 
 /// A token.
 #[derive(Debug)]
-pub(super) struct TokenWords {
+pub(crate) struct TokenWords {
     /// Whose it is, hashed; none for the process itself.
     pub(super) subject: Option<String>,
     /// What it means to the app.
     pub(super) health: Health,
     /// The same in a word or two.
-    pub(super) state: &'static str,
+    pub(crate) state: &'static str,
     /// Its number.
-    pub(super) generation: String,
+    pub(crate) generation: String,
     /// How long it is good.
-    pub(super) life: String,
+    pub(crate) life: String,
     /// When the next one is fetched.
-    pub(super) renewal: String,
+    pub(crate) renewal: String,
     /// Its life as a bar, if it ends.
-    pub(super) bar: Option<Bar>,
+    pub(crate) bar: Option<Bar>,
     /// What is wrong.
     pub(super) trouble: Option<Trouble>,
 }
 
 /// What is left of a life, in percent of the whole.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bar {
+pub(crate) struct Bar {
     /// Now.
-    pub(super) left: u8,
+    pub(crate) left: u8,
     /// When the next token is fetched.
-    pub(super) due: u8,
+    pub(crate) due: u8,
 }
 
 /// What is wrong with a token, and what to do about it.
@@ -300,7 +300,8 @@ fn summary(inputs: &str, count: usize, counts: HealthCounts) -> String {
 }
 
 impl TokenWords {
-    fn of(status: TokenStatus) -> Self {
+    /// The words for `status`.
+    pub(crate) fn of(status: TokenStatus) -> Self {
         let trouble = status.last_error.map(|error| Trouble {
             error: sentence(&error),
             advice: sentence(&status.advice.unwrap_or_default()),
@@ -471,7 +472,7 @@ impl EventWords {
 }
 
 /// A length of time in its two largest units.
-fn length(time: Duration) -> String {
+pub(crate) fn length(time: Duration) -> String {
     let seconds = time.as_secs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     match () {

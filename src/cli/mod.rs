@@ -133,7 +133,8 @@ enum Command {
     /// Run the configuration against stand-ins of the systems it names, and tell what happens
     ///
     /// The file is not changed: its hosts are found on 127.0.0.1, and what its secrets refer to is made up. Nothing
-    /// leaves this machine. Where one of its addresses is taken, free ports are used instead.
+    /// leaves this machine. Where one of its addresses is taken, free ports are used instead. A terminal is also shown what
+    /// goes on: the app's call, what the upstream got of it, and the life of its token.
     #[command(after_help = DEMO_HELP)]
     Demo {
         /// Stop after the tour; the exit code tells whether every step went as told

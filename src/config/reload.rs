@@ -12,8 +12,9 @@ use super::compile::route::route_name;
 use super::compile::{Surroundings, compile};
 use super::file::File;
 use super::report::Report;
-use crate::log::{self, LogFormat};
+use crate::log;
 use crate::metrics::events::EventKind;
+use crate::net::unreadable::why;
 use crate::proxy::{Plan, Proxy};
 
 /// A configuration file, and what it means to this process.
@@ -44,7 +45,6 @@ struct Fixed {
     workers: Option<std::num::NonZeroUsize>,
     connections: usize,
     replay_budget_bytes: usize,
-    format: LogFormat,
     trace: Option<(http::Uri, u64, String)>,
 }
 
@@ -67,7 +67,6 @@ impl Fixed {
             workers: file.listen.workers.as_ref().map(|workers| workers.value),
             connections: file.limits.connections,
             replay_budget_bytes: file.limits.replay_budget_bytes,
-            format: file.log.format,
             trace: file.trace.as_ref().map(|trace| {
                 let sample = trace.sample.to_bits();
                 (trace.otlp.value.clone(), sample, trace.service.clone())
@@ -80,7 +79,7 @@ impl Fixed {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// It cannot be read.
-    #[error("cannot read {path}: {kind}")]
+    #[error("cannot read {path}: {}", why(*.kind))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -205,12 +204,13 @@ impl ConfigFile {
             Ok((file, previous, plan)) => {
                 if state.fixed.as_ref() != Some(&Fixed::of(&file)) {
                     tracing::warn!(
-                        "addresses, workers, `connections`, `replay_budget`, the log's `format` and [trace] change at the next start only"
+                        "addresses, workers, `connections`, `replay_budget` and [trace] change at the next start only"
                     );
                 }
                 state.error = None;
                 // Also one that was set by hand in the meantime.
                 log::set_level(file.log.level);
+                log::set_format(file.log.format);
                 let (providers, routes) = (file.providers.len(), file.routes.len());
                 let summary = format!("loaded: {providers} providers, {routes} routes");
                 events.happened(EventKind::Reload, summary);

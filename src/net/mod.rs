@@ -18,4 +18,5 @@ pub mod tls_fault;
 pub mod tls_listen;
 pub mod tunnel;
 pub mod unix;
+pub mod unreadable;
 pub mod workers;

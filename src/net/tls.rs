@@ -18,6 +18,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::connect::HttpVersion;
 use super::socket::Socket;
+use super::unreadable::why;
 
 /// `tls = { ca, cert, key }` of a route or a provider.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
@@ -189,7 +190,7 @@ fn digest(chain: &Path, key: &Path) -> u64 {
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// The file cannot be read.
-    #[error("{path} cannot be read: {kind}")]
+    #[error("{path} cannot be read: {}", why(*.kind))]
     Unreadable {
         /// The file.
         path: PathBuf,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::Input;
+use crate::net::unreadable::why;
 
 /// Text that must never be seen: no `Display`, no `Serialize`, zeroed when dropped.
 ///
@@ -154,13 +155,13 @@ fn read_in_place(reference: &SecretRef) -> Result<String, String> {
         }),
         SecretRef::File(path) => {
             let length = std::fs::metadata(path)
-                .map_err(|error| format!("cannot be read: {}", error.kind()))?
+                .map_err(|error| format!("cannot be read: {}", why(error.kind())))?
                 .len();
             if length > MAX_SECRET_BYTES {
                 return Err(format!("is larger than {MAX_SECRET_BYTES} bytes"));
             }
-            let bytes =
-                std::fs::read(path).map_err(|error| format!("cannot be read: {}", error.kind()))?;
+            let bytes = std::fs::read(path)
+                .map_err(|error| format!("cannot be read: {}", why(error.kind())))?;
             String::from_utf8(bytes).map_err(|error| {
                 drop(Zeroizing::new(error.into_bytes()));
                 "is not text".to_owned()
@@ -205,7 +206,7 @@ mod tests {
             .unwrap_err();
         assert_eq!(
             error.to_string(),
-            "file /nowhere/at/all cannot be read: entity not found"
+            "file /nowhere/at/all cannot be read: there is no such file"
         );
     }
 }

@@ -45,12 +45,24 @@ async function check(promise, test) {
 const overflow = (page) =>
   page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
 
+/** What stands in cells in more than one line. */
+const broken = (page) =>
+  page.evaluate(() => {
+    const lines = (cell) => {
+      const range = document.createRange();
+      range.selectNodeContents(cell);
+      return new Set([...range.getClientRects()].map((it) => Math.round(it.top))).size;
+    };
+    return [...document.querySelectorAll("td")].filter((it) => lines(it) > 1).map((it) => it.textContent);
+  });
+
 try {
   for (const width of WIDTHS) {
     for (const colorScheme of ["light", "dark"]) {
       await check(`${width} px, ${colorScheme}: it fits, is accessible, and nothing is complained about`, async () => {
         const { page, complaints, close } = await open({ width, colorScheme });
         assert.equal(await overflow(page), 0, "it scrolls sideways");
+        if (width > 576) assert.deepEqual(await broken(page), [], "figures of routes are broken into lines");
         // Tokens of many subjects are behind a disclosure: looked at open, too.
         await page.evaluate(() => document.querySelectorAll("details").forEach((it) => (it.open = true)));
         assert.equal(await overflow(page), 0, "it scrolls sideways when all is shown");

@@ -1,13 +1,18 @@
 //! `pillion demo`, as a person starts it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::LazyLock;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
 
+use nix::pty::{Winsize, openpty};
 use pillion::fake::Systems;
+use tokio::time::Instant;
 
 const FILE: &str = include_str!("../../proxy.toml");
 
@@ -358,6 +363,128 @@ fn it_stays_up_and_its_curl_commands_work() {
         .status()
         .unwrap();
     assert!(up.0.wait().unwrap().success());
+}
+
+/// A demo on a terminal of its own, which is so high that all of it stands there.
+struct Terminal {
+    demo: Up,
+    written: Receiver<Vec<u8>>,
+    bytes: Vec<u8>,
+    screen: vt100::Parser,
+}
+
+impl Terminal {
+    fn of(mut demo: Command) -> Self {
+        let size = Winsize {
+            ws_row: 400,
+            ws_col: 80,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        let ends = openpty(Some(&size), None).unwrap();
+        let demo = demo
+            .stdin(ends.slave.try_clone().unwrap())
+            .stdout(ends.slave.try_clone().unwrap())
+            .stderr(ends.slave);
+        let demo = Up(demo.env("TERM", "xterm").spawn().unwrap());
+        let (sender, written) = channel();
+        thread::spawn(move || {
+            let mut master = File::from(ends.master);
+            let mut buffer = vec![0; 4096];
+            // Where the other end is closed, reading fails.
+            while let Ok(length @ 1..) = master.read(&mut buffer) {
+                sender.send(buffer[..length].to_vec()).ok();
+            }
+        });
+        Self {
+            demo,
+            written,
+            bytes: Vec::new(),
+            screen: vt100::Parser::new(size.ws_row, size.ws_col, 0),
+        }
+    }
+
+    /// What stands there, as soon as it is as wanted.
+    fn until(&mut self, mut wanted: impl FnMut(&str) -> bool) -> String {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let text = self.screen.screen().contents();
+            if wanted(&text) {
+                return text;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Ok(bytes) = self.written.recv_timeout(left) else {
+                panic!("what was wanted did not come:\n{text}");
+            };
+            self.screen.process(&bytes);
+            self.bytes.extend(bytes);
+        }
+    }
+}
+
+/// Of a token that lives for 30.
+fn seconds_left(text: &str) -> u64 {
+    let before = text.split_once(" s left of 30 s").map(|(before, _)| before);
+    let number = before.and_then(|before| before.rsplit(' ').next());
+    number.map_or(0, |number| number.parse().unwrap())
+}
+
+#[test]
+fn on_a_terminal_the_life_of_a_token_is_drawn_in_place() {
+    let folder = Folder::with("live", &anywhere());
+    let mut demo = folder.demo(&[]);
+    demo.env_remove("NO_COLOR");
+    let mut terminal = Terminal::of(demo);
+    let parts = [
+        "39 steps, all as told",
+        "now you: everything stays up until Ctrl-C",
+        "live: the app calls POST /stitch/graphql every second",
+        "\n  app       POST /stitch/graphql\n            no credential, saw 200 in ",
+        "\n  upstream  Stitch saw POST /graphql\n            with token #",
+        "\n  token     stitch █",
+        "generation ",
+        ", renewed ",
+        "\n  event     stitch renewed, ",
+    ];
+    // Not one moment, which could be missed: a token that was good for longer a while ago.
+    let mut text = String::new();
+    let later = terminal.until(|now| {
+        if !parts.iter().all(|part| now.contains(part)) {
+            return false;
+        }
+        if seconds_left(now) > seconds_left(&text) {
+            now.clone_into(&mut text);
+        }
+        seconds_left(now) + 3 < seconds_left(&text)
+    });
+    let shaded = |text: &str| text.matches('░').count();
+    assert!(
+        shaded(&later) > shaded(&text),
+        "the bar has not shrunk:\n{later}"
+    );
+    assert_eq!(
+        later.lines().count(),
+        text.lines().count(),
+        "drawn below what was there:\n{later}"
+    );
+    assert_eq!(later.matches("── live").count(), 1, "{later}");
+    assert!(String::from_utf8_lossy(&terminal.bytes).contains("\x1b[32mok"));
+}
+
+#[test]
+fn on_a_terminal_without_colour_nothing_is_left_of_the_panel_but_the_tour() {
+    let folder = Folder::with("plain", &anywhere());
+    let mut demo = folder.demo(&["--once"]);
+    demo.env("NO_COLOR", "1");
+    let mut terminal = Terminal::of(demo);
+    terminal.until(|text| text.contains("── live"));
+    let text = terminal.until(|text| text.contains("all as told") && !text.contains("── live"));
+    assert!(text.trim_end().ends_with("39 steps, all as told"), "{text}");
+    assert!(terminal.demo.0.wait().unwrap().success());
+    let written = String::from_utf8_lossy(&terminal.bytes);
+    let mut sequences = written.split("\x1b[").skip(1);
+    let is_colour = |it: &str| it.find(|c: char| c.is_ascii_alphabetic()) == it.find('m');
+    assert!(!sequences.any(is_colour), "{written:?}");
 }
 
 /// What curl would do, on a machine that may not have it.

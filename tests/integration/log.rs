@@ -154,6 +154,41 @@ async fn the_level_changes_while_it_runs_and_goes_back_with_the_file() {
 }
 
 #[tokio::test]
+async fn how_lines_look_changes_with_the_file() {
+    let stage = Stage::new().await;
+    let mut process = Process::start(&stage, "").await;
+    for format in ["text", "json"] {
+        let config = process.config.replace(
+            "[listen]",
+            &format!("[log]\nformat = \"{format}\"\n[listen]"),
+        );
+        process.directory.replace("proxy.toml", &config);
+        let line = process.line("configuration loaded").await;
+        let is_json = serde_json::from_str::<Value>(&line).is_ok();
+        assert_eq!(is_json, format == "json", "{line}");
+        assert!(!line.contains('\x1b'), "colour where there is no terminal");
+    }
+    process.signal("TERM");
+    let rest = process.rest().await;
+    assert!(!rest.contains("next start"), "{rest}");
+}
+
+#[tokio::test]
+async fn what_a_change_of_the_file_does_not_reach_is_told() {
+    let stage = Stage::new().await;
+    let mut process = Process::start(&stage, "").await;
+    let trace = "[trace]\notlp = \"http://127.0.0.1:9\"\n[listen]";
+    let config = process.config.replace("[listen]", trace);
+    process.directory.replace("proxy.toml", &config);
+    let told = line(&mut process, "next start").await;
+    assert_eq!(told["level"], "WARN");
+    assert!(
+        told["message"].as_str().unwrap().contains("[trace]"),
+        "{told}"
+    );
+}
+
+#[tokio::test]
 async fn libraries_are_silent_at_every_level() {
     let stage = Stage::new().await;
     let mut process = Process::start(&stage, "[log]\nlevel = \"trace\"").await;

@@ -15,6 +15,7 @@ mod chain;
 mod check;
 mod check_online;
 mod clocks;
+mod commands;
 mod corpus;
 mod demo;
 mod dependencies;

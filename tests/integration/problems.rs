@@ -63,6 +63,7 @@ fn teaches(reply: Reply, status: u16, slug: &str, advice: &str) {
     assert!(detail.contains(advice), "{detail}");
     let (page, section) = document["help"].as_str().unwrap().split_once('#').unwrap();
     assert_eq!((page, section), ("docs/problems.md", slug));
+    assert_eq!(document["type"], format!("urn:pillion:problem:{section}"));
     assert!(sections().contains(section));
 }
 

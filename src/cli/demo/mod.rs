@@ -2,9 +2,12 @@
 
 mod call;
 mod cast;
+mod live;
 mod scrape;
+mod screen;
 mod story;
 mod tour;
+mod words;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -15,6 +18,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::call::{Call, reachable};
 use self::cast::{Cast, System};
+use self::live::Live;
+use self::screen::Screen;
 use self::story::Story;
 use self::tour::Tour;
 use super::check;
@@ -75,7 +80,8 @@ async fn play(path: &Path, once: bool) -> Result<ExitCode, DemoError> {
     if !report.is_empty() {
         check::tell(&report);
     }
-    let mut story = Story::begin();
+    let screen = Screen::of_stdout();
+    let mut story = Story::on(&screen);
     story.heading(&format!(
         "{}, unmodified, against stand-ins on this machine",
         path.display()
@@ -87,25 +93,39 @@ async fn play(path: &Path, once: bool) -> Result<ExitCode, DemoError> {
     let cast = Cast::of(&file, &systems, &key);
     introduce(&story, &cast, &systems);
     let running = open(path, &cast, &systems, &story)?;
-    let tour = Tour::new(&systems, &running, &cast);
-    let progress = story.progress();
+    let live = Live::new(&screen, &systems, &running);
+    let tour = Tour::new(&systems, &running, &cast, &live);
     tokio::select! {
-        () = tour.go(&mut story) => {}
-        never = progress => match never {},
+        code = tell(&tour, &mut story, &running, &cast, once) => {
+            live.end();
+            Ok(code)
+        }
+        never = live.follow() => match never {},
     }
+}
+
+async fn tell(
+    tour: &Tour<'_>,
+    story: &mut Story<'_>,
+    running: &Running,
+    cast: &Cast,
+    once: bool,
+) -> ExitCode {
+    tour.go(story).await;
     let good = story.end();
     if once {
-        return Ok(if good {
+        return if good {
             ExitCode::SUCCESS
         } else {
             ExitCode::FAILURE
-        });
+        };
     }
-    invite(&story, &running, &cast);
+    invite(story, running, cast);
+    tour.go_on(story).await;
     std::future::pending().await
 }
 
-fn introduce(story: &Story, cast: &Cast, systems: &Systems) {
+fn introduce(story: &Story<'_>, cast: &Cast, systems: &Systems) {
     for (host, address) in systems.resolve() {
         if cast.hosts.contains(&host) {
             story.line(&format!("stand-in   {host} is {address}"));
@@ -120,7 +140,12 @@ fn introduce(story: &Story, cast: &Cast, systems: &Systems) {
 }
 
 /// On the file's own addresses, or on free ports where one of them is taken.
-fn open(path: &Path, cast: &Cast, systems: &Systems, story: &Story) -> Result<Running, StartError> {
+fn open(
+    path: &Path,
+    cast: &Cast,
+    systems: &Systems,
+    story: &Story<'_>,
+) -> Result<Running, StartError> {
     let mut overlay = Overlay {
         secrets: cast.secrets(),
         resolve: resolve(cast, systems),
@@ -161,7 +186,7 @@ fn joined(addresses: &[SocketAddr]) -> String {
     addresses.join(" and ")
 }
 
-fn invite(story: &Story, running: &Running, cast: &Cast) {
+fn invite(story: &Story<'_>, running: &Running, cast: &Cast) {
     story.chapter("now you", "everything stays up until Ctrl-C");
     if let Some(&address) = running.addresses.first() {
         for system in System::ALL {

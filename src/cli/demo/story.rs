@@ -1,23 +1,13 @@
 //! What is told, and whether it was true.
 
-use std::cell::Cell;
-use std::convert::Infallible;
-use std::ffi::OsStr;
 use std::fmt::Display;
-use std::io::{IsTerminal as _, Write as _};
-use std::rc::Rc;
-use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use super::screen::{Line, Screen, Style};
 
 /// Tells the steps of the tour as they happen, and remembers which did not go as told.
 #[derive(Debug)]
-pub(super) struct Story {
-    /// A terminal reads along.
-    watched: bool,
-    coloured: bool,
-    /// When the last line was told.
-    last: Rc<Cell<Instant>>,
+pub(super) struct Story<'a> {
+    screen: &'a Screen,
     told: usize,
     failed: usize,
 }
@@ -46,42 +36,35 @@ impl Facts {
     }
 }
 
-impl Story {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the command line may read the environment"
-    )]
-    pub(super) fn begin() -> Self {
-        let watched = std::io::stdout().is_terminal();
+impl<'a> Story<'a> {
+    pub(super) const fn on(screen: &'a Screen) -> Self {
         Self {
-            watched,
-            coloured: is_coloured(watched, std::env::var_os("NO_COLOR").as_deref()),
-            last: Rc::new(Cell::new(Instant::now())),
+            screen,
             told: 0,
             failed: 0,
         }
     }
 
     pub(super) fn heading(&self, text: &str) {
-        self.put(&format!(
-            "{}pillion demo:{} {text}",
-            self.style("\x1b[1m"),
-            self.style(RESET)
-        ));
+        let line = Line::default().and(Style::Bold, "pillion demo:");
+        self.screen
+            .tell(&line.and(Style::Plain, format!(" {text}")));
     }
 
     /// What the next steps are about.
     pub(super) fn chapter(&self, name: &str, about: &str) {
-        let (bold, reset) = (self.style("\x1b[1m"), self.style(RESET));
-        self.put(&format!("\n{bold}{name}:{reset} {about}"));
+        self.screen.tell(&Line::default());
+        let line = Line::default().and(Style::Bold, format!("{name}:"));
+        self.screen
+            .tell(&line.and(Style::Plain, format!(" {about}")));
     }
 
     pub(super) fn line(&self, text: &str) {
-        self.put(&format!("  {text}"));
+        self.screen.tell(&Line::of(&format!("  {text}")));
     }
 
     pub(super) fn command(&self, text: &str) {
-        self.put(&format!("  $ {text}"));
+        self.screen.tell(&Line::of(&format!("  $ {text}")));
     }
 
     /// One step: what the app or the world did, and what was seen.
@@ -90,15 +73,26 @@ impl Story {
         let good = facts.good();
         self.failed += usize::from(!good);
         let mark = if good {
-            format!("{}ok    {}", self.style("\x1b[32m"), self.style(RESET))
+            Line::default().and(Style::Good, "ok    ")
         } else {
-            format!("{}FAILED{}", self.style("\x1b[31m"), self.style(RESET))
+            Line::default().and(Style::Bad, "FAILED")
         };
-        self.put(&format!("{mark} {:>2}  {title}", self.told));
+        let title = format!(" {:>2}  {title}", self.told);
+        self.screen.tell(&mark.and(Style::Plain, title));
         for (good, fact) in &facts.0 {
-            let bullet = if *good { "-" } else { "NOT AS TOLD:" };
-            for line in wrapped(&format!("{bullet} {fact}")) {
-                self.put(&format!("{INDENT}{line}"));
+            let (bullet, style) = if *good {
+                ("-", Style::Faint)
+            } else {
+                ("NOT AS TOLD:", Style::Bad)
+            };
+            let mut lines = wrapped(&format!("{bullet} {fact}")).into_iter();
+            if let Some(first) = lines.next() {
+                let line = Line::of(INDENT).and(style, bullet);
+                let fact = first.strip_prefix(bullet).unwrap_or_default();
+                self.screen.tell(&line.and_words(fact));
+            }
+            for line in lines {
+                self.screen.tell(&Line::of(INDENT).and_words(&line));
             }
         }
     }
@@ -116,44 +110,15 @@ impl Story {
                 "nothing to show: no route of this file goes to a system that has a stand-in here",
             );
         } else if *failed == 0 {
-            self.put(&format!("{told} steps, all as told"));
+            self.screen
+                .tell(&Line::of(&format!("{told} steps, all as told")));
         } else {
-            self.put(&format!("{told} steps, {failed} of them NOT as told"));
+            self.screen.tell(&Line::of(&format!(
+                "{told} steps, {failed} of them NOT as told"
+            )));
         }
         *told > 0 && *failed == 0
     }
-
-    fn style(&self, code: &'static str) -> &'static str {
-        if self.coloured { code } else { "" }
-    }
-
-    // Whoever stops reading does not make the tour fail.
-    fn put(&self, line: &str) {
-        self.last.set(Instant::now());
-        let erase = if self.watched { ERASE } else { "" };
-        writeln!(std::io::stdout().lock(), "{erase}{line}").ok();
-    }
-
-    /// Shows on a terminal, below the last line, for how long nothing has been told.
-    pub(super) fn progress(&self) -> impl Future<Output = Infallible> + use<> {
-        let (watched, last) = (self.watched, Rc::clone(&self.last));
-        async move {
-            loop {
-                sleep(TICK).await;
-                let silent = last.get().elapsed();
-                if watched && silent >= TICK {
-                    let mut out = std::io::stdout().lock();
-                    write!(out, "{ERASE}{INDENT}... {:.1} s", silent.as_secs_f64()).ok();
-                    out.flush().ok();
-                }
-            }
-        }
-    }
-}
-
-/// NO_COLOR counts if there is something in it (no-color.org).
-fn is_coloured(watched: bool, no_color: Option<&OsStr>) -> bool {
-    watched && no_color.is_none_or(OsStr::is_empty)
 }
 
 /// Lines that a terminal of 80 columns shows whole; what does not fit goes under the first word of the fact.
@@ -175,10 +140,6 @@ fn wrapped(fact: &str) -> Vec<String> {
 const COLUMNS: usize = 80;
 /// Up to where the titles begin.
 const INDENT: &str = "           ";
-const RESET: &str = "\x1b[0m";
-/// Back to the beginning of the line, and what is on it away.
-const ERASE: &str = "\r\x1b[K";
-const TICK: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
 mod tests {
@@ -209,15 +170,8 @@ mod tests {
     }
 
     #[test]
-    fn colours_are_for_terminals_whose_owner_wants_them() {
-        assert!(is_coloured(true, None));
-        assert!(is_coloured(true, Some(OsStr::new(""))));
-        assert!(!is_coloured(true, Some(OsStr::new("1"))));
-        assert!(!is_coloured(false, None));
-    }
-
-    #[test]
     fn nothing_told_is_not_a_success() {
-        assert!(!Story::begin().end());
+        let screen = Screen::of_stdout();
+        assert!(!Story::on(&screen).end());
     }
 }

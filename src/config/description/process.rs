@@ -304,7 +304,8 @@ pub(super) static LOG: Table = Table {
 pub(super) static TRACE: Table = Table {
     name: "trace",
     written: "[trace]",
-    about: "Spans of requests, replays and token fetches, for OpenTelemetry.",
+    about: "Spans of requests, replays and token fetches, for OpenTelemetry. It changes \
+             at the next start only.",
     keys: &[
         Key::new(
             "otlp",

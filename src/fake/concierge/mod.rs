@@ -183,6 +183,12 @@ impl Concierge {
         self.site.api_requests.to_vec()
     }
 
+    /// The newest of them.
+    #[must_use]
+    pub fn last_api_request(&self) -> Option<Received> {
+        self.site.api_requests.last()
+    }
+
     /// The server.
     #[must_use]
     pub fn server(&self) -> &Server {

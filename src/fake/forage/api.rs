@@ -54,6 +54,10 @@ impl Api {
         self.requests.to_vec()
     }
 
+    pub(super) fn last_request(&self) -> Option<Received> {
+        self.requests.last()
+    }
+
     pub(super) async fn answer(&self, request: &Received) -> Result<Answer, HangUp> {
         self.requests.push(request.clone());
         if let Some(wrong) = self

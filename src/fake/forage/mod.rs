@@ -127,6 +127,12 @@ impl Forage {
         self.api.requests()
     }
 
+    /// The newest of them.
+    #[must_use]
+    pub fn last_api_request(&self) -> Option<Received> {
+        self.api.last_request()
+    }
+
     /// How many payments were made. A repeated `Idempotency-Key` makes no second one.
     #[must_use]
     pub fn payments(&self) -> usize {

@@ -149,6 +149,12 @@ impl Highnote {
         self.api.requests.to_vec()
     }
 
+    /// The newest of them.
+    #[must_use]
+    pub fn last_api_request(&self) -> Option<Received> {
+        self.api.requests.last()
+    }
+
     /// No client token made so far is good any more.
     pub fn revoke_all(&self) {
         self.api.tokens.revoke_all();

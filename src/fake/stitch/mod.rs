@@ -124,6 +124,12 @@ impl Stitch {
         self.api.requests.to_vec()
     }
 
+    /// The newest of them.
+    #[must_use]
+    pub fn last_api_request(&self) -> Option<Received> {
+        self.api.requests.last()
+    }
+
     /// How many mutations the API has carried out.
     #[must_use]
     pub fn mutations(&self) -> usize {

@@ -8,7 +8,7 @@ use crate::cli::demo::cast::{PHONE, Part, System};
 use crate::cli::demo::story::Story;
 
 impl Tour<'_> {
-    pub(super) async fn concierge(&self, story: &mut Story) {
+    pub(super) async fn concierge(&self, story: &mut Story<'_>) {
         let primary = json!({ "hash": PHONE, "primary": true });
         let two = json!([primary, primary]);
         let mut parts = self

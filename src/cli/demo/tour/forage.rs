@@ -8,7 +8,7 @@ use crate::cli::demo::story::{Facts, Story};
 const OTHER_MERCHANT: &str = "7654321";
 
 impl Tour<'_> {
-    pub(super) async fn forage(&self, story: &mut Story) {
+    pub(super) async fn forage(&self, story: &mut Story<'_>) {
         let parts = self.cast.parts(System::Forage);
         for part in parts.filter(|it| it.is_per_merchant() && !it.hands_out()) {
             let title = part.reads_for(OTHER_MERCHANT).title();

@@ -5,6 +5,7 @@
 mod concierge;
 mod forage;
 mod highnote;
+mod onward;
 mod refused;
 mod revoked;
 mod route;
@@ -13,18 +14,18 @@ mod stitch;
 mod told;
 mod trouble;
 mod usual;
-mod words;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use self::revoked::MANY;
 use self::trouble::FEW;
-use self::words::told_time;
 use crate::cli::demo::call::{Answer, Call, NoAnswer, reachable};
 use crate::cli::demo::cast::{Cast, Part, System};
+use crate::cli::demo::live::Live;
 use crate::cli::demo::scrape::Scrape;
 use crate::cli::demo::story::{Facts, Story};
+use crate::cli::demo::words::{self, told_time};
 use crate::cli::run::Running;
 use crate::fake::Systems;
 
@@ -33,6 +34,7 @@ use crate::fake::Systems;
 pub(super) struct Tour<'a> {
     systems: &'a Systems,
     cast: &'a Cast,
+    live: &'a Live<'a>,
     app: Option<SocketAddr>,
     admin: SocketAddr,
 }
@@ -50,17 +52,23 @@ struct Before {
 }
 
 impl<'a> Tour<'a> {
-    pub(super) fn new(systems: &'a Systems, running: &Running, cast: &'a Cast) -> Self {
+    pub(super) fn new(
+        systems: &'a Systems,
+        running: &Running,
+        cast: &'a Cast,
+        live: &'a Live<'a>,
+    ) -> Self {
         Self {
             systems,
             cast,
+            live,
             app: running.addresses.first().copied().map(reachable),
             admin: reachable(running.admin),
         }
     }
 
     /// All steps, in an order in which nothing has to be waited for but what is told.
-    pub(super) async fn go(&self, story: &mut Story) {
+    pub(super) async fn go(&self, story: &mut Story<'_>) {
         let stitch = self.payer(System::Stitch);
         let forage = self.payer(System::Forage);
         let one = stitch.as_ref().or(forage.as_ref());
@@ -98,7 +106,7 @@ impl<'a> Tour<'a> {
         parts.find_map(|part| Some((part, part.pays()?)))
     }
 
-    async fn routes(&self, system: System, story: &mut Story) {
+    async fn routes(&self, system: System, story: &mut Story<'_>) {
         let mut parts = self.cast.parts(system).peekable();
         if parts.peek().is_some() {
             story.chapter(system.name(), system.tokens());
@@ -113,7 +121,7 @@ impl<'a> Tour<'a> {
     }
 
     /// An ordinary day, and a token that is revoked.
-    async fn one(&self, part: &Part, pays: &Call, story: &mut Story) {
+    async fn one(&self, part: &Part, pays: &Call, story: &mut Story<'_>) {
         let reads = part.reads().title();
         let name = part.system.name();
         tell(story, &format!("{reads}, again"), self.again(part).await);
@@ -128,7 +136,7 @@ impl<'a> Tour<'a> {
     }
 
     /// After everything else: the provider is in back-off from then on.
-    async fn last(&self, part: &Part, story: &mut Story) {
+    async fn last(&self, part: &Part, story: &mut Story<'_>) {
         // The first has just been asked, and is asked once a second at most.
         let parts = self.cast.parts(part.system);
         let mut parts = parts.filter(|it| !it.hands_out() && !it.is_per_subject());
@@ -139,7 +147,7 @@ impl<'a> Tour<'a> {
     }
 
     /// Many calls at once, and an API that says no.
-    async fn other(&self, part: &Part, pays: &Call, story: &mut Story) {
+    async fn other(&self, part: &Part, pays: &Call, story: &mut Story<'_>) {
         let name = part.system.name();
         let title = format!("{name} revokes the token, then {MANY} payments at once");
         tell(story, &title, self.many(part, pays).await);
@@ -150,13 +158,17 @@ impl<'a> Tour<'a> {
     }
 
     async fn call(&self, call: &Call) -> Result<Answer, NoAnswer> {
-        match self.app {
-            Some(address) => call.send(address).await,
-            None => Err(NoAnswer::because("nothing listens")),
-        }
+        let Some(address) = self.app else {
+            return Err(NoAnswer::because("nothing listens"));
+        };
+        self.live.sent(call);
+        let answer = call.send(address).await;
+        self.live.answered(&answer);
+        answer
     }
 
     async fn before(&self, part: &Part) -> Result<Before, NoAnswer> {
+        self.live.turn_to(part);
         Ok(Before {
             fetches: self.fetches(part.system),
             requests: self.requests(part.system).len(),
@@ -200,7 +212,7 @@ impl<'a> Tour<'a> {
     }
 }
 
-fn tell(story: &mut Story, title: &str, step: Step) {
+fn tell(story: &mut Story<'_>, title: &str, step: Step) {
     let facts = step.unwrap_or_else(|error| {
         let mut facts = Facts::default();
         facts.saw(false, error.to_string());

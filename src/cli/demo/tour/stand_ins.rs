@@ -1,5 +1,7 @@
 //! The stand-ins, asked and told in one way.
 
+use std::time::Duration;
+
 use super::Tour;
 use super::words::token;
 use crate::cli::demo::call::NoAnswer;
@@ -54,6 +56,16 @@ impl Tour<'_> {
             System::Highnote => self.systems.highnote.revoke_all(),
         }
         Ok(())
+    }
+
+    /// Tokens made from now on are good for this long.
+    pub(super) fn set_lifetime(&self, system: System, lifetime: Duration) {
+        match system {
+            System::Stitch => self.systems.stitch.token_endpoint().set_lifetime(lifetime),
+            System::Forage => self.systems.forage.token_endpoint().set_lifetime(lifetime),
+            System::Concierge => self.systems.concierge.set_lifetime(lifetime),
+            System::Highnote => self.systems.highnote.set_lifetime(lifetime),
+        }
     }
 
     /// What the makers of tokens shall do wrong.
