@@ -309,7 +309,7 @@ impl Proxy {
     ) -> Result<(Limits, Box<str>), ProxyError> {
         let (headers, version) = (request.headers(), request.version());
         if version == Version::HTTP_2 {
-            framing::check_http2(headers)?;
+            framing::check_http2(request.uri(), headers)?;
         } else {
             inbound.begin_request(|received| framing::check(headers, version, received))?;
         }
