@@ -41,9 +41,8 @@ static STAGE: LazyLock<Stage> = LazyLock::new(|| {
             std::fs::write(&path, config).expect("written");
             let overlay = Overlay {
                 secrets: Secrets::supplied(|_| Some("secret".to_owned())),
-                resolve: Vec::new(),
-                trust: Vec::new(),
                 free_ports: true,
+                ..Overlay::default()
             };
             let running = start(&path, overlay, false).expect("started");
             let address = running.addresses[0];

@@ -279,6 +279,10 @@ impl Shared {
         }
         let timer = timer.get_or_insert_with(|| Box::pin(sleep(self.idle.get())));
         ready!(timer.as_mut().poll(cx));
+        // Else the system would keep what was written, megabytes of it, for as long as the caller likes to stay.
+        if let Some(tcp) = self.socket.borrow().tcp() {
+            tcp.set_zero_linger().ok();
+        }
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }

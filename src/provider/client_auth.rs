@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::time::SystemTime;
 
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use http::HeaderValue;
 use zeroize::Zeroizing;
 
@@ -156,6 +157,7 @@ pub struct Form {
 impl Form {
     /// Adds a parameter.
     pub fn add(&mut self, name: &str, value: &str) {
+        self.make_room(2 + 3 * (name.len() + value.len()));
         let text = &mut self.text;
         if !text.is_empty() {
             text.push('&');
@@ -163,6 +165,15 @@ impl Form {
         text.extend(form_urlencoded::byte_serialize(name.as_bytes()));
         text.push('=');
         text.extend(form_urlencoded::byte_serialize(value.as_bytes()));
+    }
+
+    // A text that grew by itself would leave what it was behind.
+    fn make_room(&mut self, bytes: usize) {
+        if self.text.capacity() - self.text.len() < bytes {
+            let mut larger = String::with_capacity(2 * self.text.len() + bytes);
+            larger.push_str(&self.text);
+            self.text = Zeroizing::new(larger);
+        }
     }
 
     /// Adds a parameter that must not be seen.
@@ -174,6 +185,12 @@ impl Form {
     /// What must not be seen of it.
     pub(super) fn secrets(&self) -> impl Iterator<Item = &Secret> {
         self.secrets.iter()
+    }
+
+    /// The form as the content of a request: zeroed when that is dropped.
+    #[must_use]
+    pub fn to_content(&self) -> Bytes {
+        Bytes::from_owner(self.text.clone())
     }
 
     /// The form as text.

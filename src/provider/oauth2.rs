@@ -54,7 +54,7 @@ impl OAuth2 {
         let refresh_token = turn.as_ref().map(Turn::token);
         let (authorization, form) = self.request(call.subject, refresh_token, SystemTime::now())?;
         let answer =
-            exchange::post_form(&self.token_endpoint, authorization, form.as_str()).await?;
+            exchange::post_form(&self.token_endpoint, authorization, form.to_content()).await?;
         // A provider may repeat what it was sent.
         let redact = |said: &str| secret::redact(said, form.secrets(), call.subject.inputs());
         let granted = self.reading.read_judged(&answer, call.subject, |document| {

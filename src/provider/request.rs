@@ -10,6 +10,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use super::client_auth::Form;
 use super::exchange::{self, Answer, Ask};
@@ -146,11 +147,11 @@ impl RequestParts {
             Body::Json(document) => {
                 headers.insert(CONTENT_TYPE, exchange::JSON);
                 let document = document.fill(&|text| values.json(text))?;
-                Bytes::from(document.to_string())
+                Bytes::from_owner(Zeroizing::new(document.to_string()))
             }
             Body::Form(params) => {
                 headers.insert(CONTENT_TYPE, exchange::FORM);
-                Bytes::copy_from_slice(form(params, values)?.as_str().as_bytes())
+                form(params, values)?.to_content()
             }
         };
         for (name, template) in &self.headers {

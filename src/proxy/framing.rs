@@ -4,7 +4,7 @@
 //! honest client never sends it.
 
 use http::header::{CONTENT_LENGTH, TE, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, Version};
+use http::{HeaderMap, HeaderName, Uri, Version};
 
 use super::problem::ProxyError;
 
@@ -12,9 +12,21 @@ use super::problem::ProxyError;
 ///
 /// # Errors
 ///
-/// [`ProxyError::BadFraming`] where a field belongs to a connection of HTTP/1.1 (RFC 9113 §8.2.2), or there is more than
-/// one `Content-Length`.
-pub fn check_http2(headers: &HeaderMap) -> Result<(), ProxyError> {
+/// [`ProxyError::HeadTooLarge`] for more than [`MOST_FIELDS`] or [`MOST_LIST_BYTES`]; [`ProxyError::BadFraming`] where a
+/// field belongs to a connection of HTTP/1.1 (RFC 9113 §8.2.2), a value has white space around it (§8.2.1), or there is
+/// more than one `Content-Length`.
+pub fn check_http2(uri: &Uri, headers: &HeaderMap) -> Result<(), ProxyError> {
+    if headers.len() > MOST_FIELDS || list_bytes(uri, headers) > MOST_LIST_BYTES {
+        return Err(ProxyError::HeadTooLarge);
+    }
+    if headers
+        .values()
+        .any(|value| has_space_around(value.as_bytes()))
+    {
+        return Err(ProxyError::BadFraming(
+            "the request has a field with white space around its value",
+        ));
+    }
     if has_connection_fields(headers) {
         return Err(ProxyError::BadFraming(
             "the request has a field that only a connection of HTTP/1.1 has",
@@ -31,6 +43,19 @@ pub fn check_http2(headers: &HeaderMap) -> Result<(), ProxyError> {
         return Err(ProxyError::BadFraming("the Content-Length is not a number"));
     }
     Ok(())
+}
+
+/// How large a head is for HTTP/2 (RFC 9113 §6.5.2); of the pseudo-fields, what can be long.
+fn list_bytes(uri: &Uri, headers: &HeaderMap) -> usize {
+    let host = uri.authority().map_or("", |authority| authority.as_str());
+    let target = uri.path_and_query().map_or("", |target| target.as_str());
+    let fields = headers.iter();
+    let fields = fields.map(|(name, value)| name.as_str().len() + value.len() + PER_FIELD_BYTES);
+    host.len() + target.len() + fields.sum::<usize>()
+}
+
+fn has_space_around(value: &[u8]) -> bool {
+    matches!(value, [b' ' | b'\t', ..] | [.., b' ' | b'\t'])
 }
 
 fn has_connection_fields(headers: &HeaderMap) -> bool {
@@ -99,6 +124,12 @@ pub fn check(headers: &HeaderMap, version: Version, received: &[u8]) -> Result<(
         )),
     }
 }
+
+/// Fields in the head of a request. Of HTTP/1.1 hyper takes no more, either.
+pub const MOST_FIELDS: usize = 100;
+/// The head of a request in HTTP/2, with 32 bytes more for each field.
+pub const MOST_LIST_BYTES: usize = 16 * 1024;
+const PER_FIELD_BYTES: usize = 32;
 
 // `Uri` cuts a fragment off (RFC 9112 §3.2 knows none), and another reader would take the # for a part of the path.
 fn has_fragment(received: &[u8]) -> bool {
@@ -199,7 +230,7 @@ mod tests {
             for (name, value) in fields {
                 headers.append(*name, http::HeaderValue::from_static(value));
             }
-            check_http2(&headers).is_ok()
+            check_http2(&Uri::from_static("/"), &headers).is_ok()
         };
         for good in [
             &[][..],

@@ -7,6 +7,7 @@ use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use super::answer::AnswerBody;
+use super::framing::{MOST_FIELDS, MOST_LIST_BYTES};
 use super::request_id::RequestId;
 use crate::net::connect::ConnectError;
 use crate::net::pool::{Broken, SendError};
@@ -25,6 +26,9 @@ pub enum ProxyError {
     /// The request's framing can be read in two ways, or not at all.
     #[error("{0}")]
     BadFraming(&'static str),
+    /// The head is larger than HTTP/2 may have it here.
+    #[error("the head has more than {MOST_FIELDS} fields, or more than {} KiB", MOST_LIST_BYTES >> 10)]
+    HeadTooLarge,
     /// The request target is not one that can be forwarded.
     #[error("{0}")]
     BadTarget(&'static str),
@@ -148,6 +152,7 @@ impl ProxyError {
             | Self::HeaderConflict(_)
             | Self::BadBody(_)
             | Self::RequestBody(_) => unreadable(S::BAD_REQUEST),
+            Self::HeadTooLarge => unreadable(S::REQUEST_HEADER_FIELDS_TOO_LARGE),
             Self::RequestIdle => LATE,
             Self::BadMethod | Self::TunnelWanted | Self::HandOutMethod => {
                 unreadable(S::METHOD_NOT_ALLOWED)
@@ -246,6 +251,9 @@ impl ProxyError {
             }
             Self::BadFraming(_) => {
                 "send one Host, and a body with either Content-Length or Transfer-Encoding".into()
+            }
+            Self::HeadTooLarge => {
+                "send fewer fields, or shorter ones; what is long belongs in a body".into()
             }
             Self::BadTarget(_) => {
                 "send the path plainly: no dot segments, no encoded slash, valid UTF-8".into()

@@ -344,8 +344,9 @@ where
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Streams that one connection may have open, as most servers allow (RFC 9113 §6.5.2).
 const STREAMS: u32 = 100;
-/// The head of a request in HTTP/2, with 32 bytes more for each field: a larger one is told 431.
-const HEADER_LIST_BYTES: u32 = 16 * 1024;
+/// What is read of a head in HTTP/2, with 32 bytes more for each field: twice what is allowed, so that most who send too
+/// much read why. A larger one is told a bare 431.
+const HEADER_LIST_BYTES: u32 = 32 * 1024;
 /// What of a request's body may be under way on one stream.
 const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 /// What of an answer may wait for its caller on one stream.

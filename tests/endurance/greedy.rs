@@ -19,7 +19,8 @@ use crate::stage::{Client, Process, Raw, Stage, sum, within};
 const SLOW: [usize; 3] = size([200, 200, 50], [2000, 2000, 500]);
 /// How long anything may stand still.
 const LIMIT: &str = size("2s", "10s");
-/// On average. A slow head takes 25 KiB, a slow body 22, and an answer that nobody reads 90: the buffers of one connection.
+/// On average. A slow head and a slow body take some 20 KiB each, most of it hyper's two buffers; an answer that nobody reads
+/// takes 90 to 150, because hyper accepts as much of it as a head may be long, and a whole piece on top.
 const MOST_KIB_EACH: f64 = 48.0;
 const BODY_BYTES: usize = size(64 << 20, 1 << 30);
 

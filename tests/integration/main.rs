@@ -49,6 +49,7 @@ mod reference;
 mod reload;
 mod request;
 mod rotation;
+mod secrets;
 mod several_tokens;
 mod stage;
 mod status;

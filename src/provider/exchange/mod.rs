@@ -1,6 +1,7 @@
 //! One request to a provider and its answer. No redirect is followed, no more is read than a token can need.
 
 use std::error::Error;
+use std::mem;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -15,6 +16,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use zeroize::Zeroize as _;
 
 use super::FetchError;
 use crate::net::connect::{ConnectError, Endpoint};
@@ -30,7 +32,7 @@ pub struct Target {
     pub path: String,
 }
 
-/// What a provider answered.
+/// What a provider answered. Its content, in which a token may be, is zeroed when it is dropped.
 #[derive(Debug)]
 pub struct Answer {
     /// Its status.
@@ -39,6 +41,16 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// Its content, at most [`MAX_ANSWER_BYTES`].
     pub body: Bytes,
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        // They are pieces of the same memory, which has to be ours alone.
+        self.headers.clear();
+        if let Ok(mut body) = mem::take(&mut self.body).try_into_mut() {
+            body.as_mut().zeroize();
+        }
+    }
 }
 
 /// A request to a provider, besides where it goes.
@@ -60,7 +72,7 @@ pub struct Ask {
 pub async fn post_form(
     target: &Target,
     authorization: Option<HeaderValue>,
-    form: &str,
+    form: Bytes,
 ) -> Result<Answer, FetchError> {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, FORM);
@@ -70,7 +82,7 @@ pub async fn post_form(
     let ask = Ask {
         method: Method::POST,
         headers,
-        body: Bytes::copy_from_slice(form.as_bytes()),
+        body: form,
     };
     send(&target.endpoint, &target.host, &target.path, ask).await
 }

@@ -48,7 +48,7 @@ async fn an_answer_that_ends_its_connection_is_an_answer() {
     for body in ["", "busy"] {
         provider.faults().times(20, &closing(503, body));
         for _ in 0..20 {
-            let answer = post_form(&target, None, "").await.unwrap();
+            let answer = post_form(&target, None, Bytes::new()).await.unwrap();
             assert_eq!(
                 (answer.status.as_u16(), &answer.body[..]),
                 (503, body.as_bytes())
@@ -63,7 +63,7 @@ async fn a_connection_that_breaks_before_the_end_of_the_answer_counts_as_not_rea
     let (provider, target) = start().await;
     for fault in [Fault::Reset, Fault::CutShort] {
         provider.faults().once(fault);
-        let error = post_form(&target, None, "").await.unwrap_err();
+        let error = post_form(&target, None, Bytes::new()).await.unwrap_err();
         assert_eq!(
             error.to_string(),
             "the provider cannot be reached: the connection broke off before there was an answer"
@@ -76,7 +76,7 @@ async fn no_more_is_read_than_a_token_can_need() {
     let (provider, target) = start().await;
     let endless = Fault::raw("application/json", vec![b' '; MAX_ANSWER_BYTES + 1]);
     provider.faults().once(endless);
-    let error = post_form(&target, None, "").await.unwrap_err();
+    let error = post_form(&target, None, Bytes::new()).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         "the provider's answer is not usable: the answer is longer than 64 KiB"
