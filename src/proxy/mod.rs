@@ -290,7 +290,7 @@ impl Proxy {
     ) -> Result<(Limits, Matched<'a>), ProxyError> {
         let version = head.version;
         if version == Version::HTTP_2 {
-            framing::check_http2(request.uri(), headers)?;
+            framing::check_http2(&head.uri, headers)?;
         } else {
             inbound.begin_request(|received| framing::check(headers, version, received))?;
         }
