@@ -9,6 +9,7 @@ mod http2;
 mod process;
 mod raw;
 mod strict;
+mod terminal;
 
 use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
@@ -37,6 +38,7 @@ pub(crate) use self::http2::{Http2, request2, tls};
 pub(crate) use self::process::{Process, as_user, pillion};
 pub(crate) use self::raw::{Peer, Raw};
 pub(crate) use self::strict::StrictUpstream;
+pub(crate) use self::terminal::Terminal;
 
 /// The secret of the one client.
 pub(crate) const SECRET: &str = "CNRY-client-secret-5f0c";
