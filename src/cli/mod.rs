@@ -7,6 +7,7 @@
 
 pub mod ask;
 pub mod check;
+mod colour;
 pub mod demo;
 pub mod explain;
 pub mod init;

@@ -9,7 +9,7 @@ use pillion::cli::check::format::Format;
 use pillion::config;
 use serde_json::{Value, json};
 
-use crate::stage::pillion;
+use crate::stage::{Terminal, pillion};
 
 #[test]
 #[expect(
@@ -105,6 +105,20 @@ fn programs_are_told_the_same_mistakes_at_the_same_places() {
             );
         }
     }
+}
+
+#[test]
+fn colour_is_for_a_terminal_whose_owner_does_not_object() {
+    let golden = goldens().remove(0);
+    for (no_color, is_coloured) in [("", true), ("1", false)] {
+        let mut check = pillion();
+        check.arg("check").arg(&golden).env("NO_COLOR", no_color);
+        let mut terminal = Terminal::of(check);
+        terminal.until(|text| text.contains(" mistake"));
+        assert_eq!(terminal.bytes.contains(&b'\x1b'), is_coloured, "{golden:?}");
+    }
+    let output = pillion().arg("check").arg(&golden).output().unwrap();
+    assert!(!output.stderr.contains(&b'\x1b'));
 }
 
 #[test]

@@ -20,7 +20,7 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// What nothing runs as it is written, and why.
 const NOT_RUN: [(&str, &str); 12] = [
     (
-        "cargo run --release -- demo",
+        "cargo run -- demo",
         "`demo` runs the program that cargo has built",
     ),
     (

@@ -1,18 +1,15 @@
 //! `pillion demo`, as a person starts it.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::LazyLock;
-use std::sync::mpsc::{Receiver, channel};
-use std::thread;
-use std::time::Duration;
 
-use nix::pty::{Winsize, openpty};
 use pillion::fake::Systems;
-use tokio::time::Instant;
+
+use crate::stage::Terminal;
 
 const FILE: &str = include_str!("../../proxy.toml");
 
@@ -365,63 +362,6 @@ fn it_stays_up_and_its_curl_commands_work() {
     assert!(up.0.wait().unwrap().success());
 }
 
-/// A demo on a terminal of its own, which is so high that all of it stands there.
-struct Terminal {
-    demo: Up,
-    written: Receiver<Vec<u8>>,
-    bytes: Vec<u8>,
-    screen: vt100::Parser,
-}
-
-impl Terminal {
-    fn of(mut demo: Command) -> Self {
-        let size = Winsize {
-            ws_row: 400,
-            ws_col: 80,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
-        let ends = openpty(Some(&size), None).unwrap();
-        let demo = demo
-            .stdin(ends.slave.try_clone().unwrap())
-            .stdout(ends.slave.try_clone().unwrap())
-            .stderr(ends.slave);
-        let demo = Up(demo.env("TERM", "xterm").spawn().unwrap());
-        let (sender, written) = channel();
-        thread::spawn(move || {
-            let mut master = File::from(ends.master);
-            let mut buffer = vec![0; 4096];
-            // Where the other end is closed, reading fails.
-            while let Ok(length @ 1..) = master.read(&mut buffer) {
-                sender.send(buffer[..length].to_vec()).ok();
-            }
-        });
-        Self {
-            demo,
-            written,
-            bytes: Vec::new(),
-            screen: vt100::Parser::new(size.ws_row, size.ws_col, 0),
-        }
-    }
-
-    /// What stands there, as soon as it is as wanted.
-    fn until(&mut self, mut wanted: impl FnMut(&str) -> bool) -> String {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        loop {
-            let text = self.screen.screen().contents();
-            if wanted(&text) {
-                return text;
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            let Ok(bytes) = self.written.recv_timeout(left) else {
-                panic!("what was wanted did not come:\n{text}");
-            };
-            self.screen.process(&bytes);
-            self.bytes.extend(bytes);
-        }
-    }
-}
-
 /// Of a token that lives for 30.
 fn seconds_left(text: &str) -> u64 {
     let before = text.split_once(" s left of 30 s").map(|(before, _)| before);
@@ -480,7 +420,7 @@ fn on_a_terminal_without_colour_nothing_is_left_of_the_panel_but_the_tour() {
     terminal.until(|text| text.contains("── live"));
     let text = terminal.until(|text| text.contains("all as told") && !text.contains("── live"));
     assert!(text.trim_end().ends_with("39 steps, all as told"), "{text}");
-    assert!(terminal.demo.0.wait().unwrap().success());
+    assert!(terminal.child.wait().unwrap().success());
     let written = String::from_utf8_lossy(&terminal.bytes);
     let mut sequences = written.split("\x1b[").skip(1);
     let is_colour = |it: &str| it.find(|c: char| c.is_ascii_alphabetic()) == it.find('m');

@@ -12,7 +12,7 @@ use tokio::runtime::Builder;
 use self::format::Format;
 use self::online::{OnlineError, online};
 use super::run::{Overlay, StartError};
-use super::{USAGE, loaded};
+use super::{USAGE, colour, loaded};
 use crate::config::reload::{self, LoadError};
 use crate::config::report::Report;
 
@@ -76,7 +76,7 @@ pub(super) fn fail(error: &LoadError) -> ExitCode {
         LoadError::Unreadable { path, .. } => {
             eprintln!("pillion: {error}");
             eprintln!(
-                "hint: name another file with `--config FILE`, or write {}",
+                "hint: name another file with `--config FILE`; `pillion init` writes {}",
                 path.display()
             );
             ExitCode::from(USAGE)
@@ -85,7 +85,7 @@ pub(super) fn fail(error: &LoadError) -> ExitCode {
 }
 
 pub(super) fn tell(report: &Report) {
-    if io::stderr().is_terminal() {
+    if colour::is_wanted(io::stderr().is_terminal()) {
         eprintln!("{}", report.to_coloured().trim_end());
     } else {
         eprintln!("{}", report.to_plain().trim_end());

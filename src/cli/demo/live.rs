@@ -123,21 +123,20 @@ impl<'a> Live<'a> {
     /// Draws it again and again.
     pub(super) async fn follow(&self) -> Infallible {
         loop {
-            if self.is_watched() {
-                self.screen.show(&self.panel());
+            if self.is_watched()
+                && let Some(panel) = self.panel()
+            {
+                self.screen.show(&panel);
             }
             sleep(TICK).await;
         }
     }
 
-    fn panel(&self) -> Vec<Line> {
+    /// None between a turn to another route and its first call: what was there may stay that long.
+    fn panel(&self) -> Option<Vec<Line>> {
         let scene = self.scene.borrow();
-        let Some((scene, said)) = scene
-            .as_ref()
-            .and_then(|scene| Some((scene, scene.call.as_ref()?)))
-        else {
-            return Vec::new();
-        };
+        let scene = scene.as_ref()?;
+        let said = scene.call.as_ref()?;
         let mut lines = vec![Line::default().and(Style::Faint, RULE)];
         lines.extend(app(said));
         lines.extend(upstream(
@@ -150,7 +149,7 @@ impl<'a> Live<'a> {
             lines.extend(token(status));
         }
         lines.extend(self.event());
-        lines
+        Some(lines)
     }
 
     fn last_request(&self, system: System) -> Option<Received> {

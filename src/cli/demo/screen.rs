@@ -1,10 +1,11 @@
 //! Where the demo is told: lines, and on a terminal a panel below them that is drawn again in place.
 
 use std::cell::RefCell;
-use std::ffi::OsStr;
 use std::io::{IsTerminal as _, Write as _};
 
 use terminal_size::{Height, Width, terminal_size_of};
+
+use crate::cli::colour;
 
 /// The standard output, and whoever reads it.
 #[derive(Debug)]
@@ -43,7 +44,7 @@ impl Screen {
         let live = std::io::stdout().is_terminal() && !is_dumb;
         Self {
             live,
-            coloured: is_coloured(live, std::env::var_os("NO_COLOR").as_deref()),
+            coloured: colour::is_wanted(live),
             panel: RefCell::default(),
         }
     }
@@ -158,11 +159,6 @@ fn style_of(word: &str) -> Style {
     }
 }
 
-/// NO_COLOR counts if there is something in it (no-color.org).
-fn is_coloured(live: bool, no_color: Option<&OsStr>) -> bool {
-    live && no_color.is_none_or(OsStr::is_empty)
-}
-
 /// To where the panel begins.
 fn back_over(panel: &[String]) -> String {
     match panel.len() {
@@ -192,14 +188,6 @@ const ERASE_BELOW: &str = "\x1b[J";
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn colours_are_for_terminals_whose_owner_wants_them() {
-        assert!(is_coloured(true, None));
-        assert!(is_coloured(true, Some(OsStr::new(""))));
-        assert!(!is_coloured(true, Some(OsStr::new("1"))));
-        assert!(!is_coloured(false, None));
-    }
 
     #[test]
     fn a_line_is_cut_where_the_terminal_ends_and_not_within_a_colour() {

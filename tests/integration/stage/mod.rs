@@ -9,6 +9,7 @@ mod http2;
 mod process;
 mod raw;
 mod strict;
+mod terminal;
 mod tls;
 
 use std::net::SocketAddr;
@@ -38,6 +39,7 @@ pub(crate) use self::http2::{Http2, request2};
 pub(crate) use self::process::{Process, as_user, pillion};
 pub(crate) use self::raw::{Peer, Raw};
 pub(crate) use self::strict::StrictUpstream;
+pub(crate) use self::terminal::Terminal;
 pub(crate) use self::tls::tls;
 
 /// The secret of the one client.
