@@ -36,10 +36,10 @@ async fn no_secret_is_in_a_log_a_page_or_a_problem_in_any_form_not_even_at_trace
     let key_file = setting.directory().write("key.pem", &key.serialize_pem());
     let route = "path = \"/api/{tenant}\"\ninputs = { tenant = \"{path.tenant}\" }\non_conflict = \"overwrite\"";
     let stage = setting
-        .provider(&format!(
-            "grant_type = \"password\"\nusername = \"service\"\npassword = {{ env = \"PASSWORD\" }}\n\
-             client_auth = \"client_secret_basic\"\ninputs = [\"tenant\"]\nparams = {{ tenant = \"{{input.tenant}}\" }}"
-        ))
+        .provider(
+            "grant_type = \"password\"\nusername = \"service\"\npassword = { env = \"PASSWORD\" }\n\
+             client_auth = \"client_secret_basic\"\ninputs = [\"tenant\"]\nparams = { tenant = \"{input.tenant}\" }",
+        )
         .route(route)
         .more(&format!(
             "[provider.signed]\ntype = \"oauth2\"\ntoken_endpoint = \"PROVIDER\"\nclient_id = \"app\"\n\
