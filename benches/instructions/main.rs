@@ -202,8 +202,9 @@ async fn count(binary: &Path, directory: &Path, case: &Case, requests: u64) -> u
     let text = fs::read_to_string(counts).unwrap();
     let total = text.lines().find_map(|line| line.strip_prefix("totals: "));
     let total = total.unwrap().parse().unwrap();
+    // A part is 0 where the compiler has made it one with its caller.
     assert!(
-        total > 0,
+        total > 0 || case.functions != ALL,
         "{binary:?} has no symbol for what is counted: {:?}",
         case.functions
     );
