@@ -97,7 +97,7 @@ pub(super) fn forward(
     let content = match absent {
         Some(length) => Content::Absent(length),
         None if is_http2 && has_no_body => Content::Full(None),
-        // What need not be watched costs a tenth less.
+        // Nearly every small answer: nothing is waited for, so nothing is watched.
         None => match body.unseen().and_then(EitherBody::take_whole) {
             Some(whole) => Content::Full(Some(whole)),
             None => Content::Upstream(Box::new(Watched {

@@ -92,12 +92,15 @@ pub fn check(headers: &HeaderMap, version: Version, received: &[u8]) -> Result<(
     }
     let (mut lengths, mut codings) = (0, 0);
     for line in head_lines(received) {
-        if let Some(value) = value_of(line, &CONTENT_LENGTH) {
+        let Some((name, value)) = split_field(line) else {
+            continue;
+        };
+        if name.eq_ignore_ascii_case(b"content-length") {
             lengths += 1;
             if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
                 return Err(ProxyError::BadFraming("the Content-Length is not a number"));
             }
-        } else if let Some(value) = value_of(line, &TRANSFER_ENCODING) {
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
             codings += 1;
             if !value.eq_ignore_ascii_case(b"chunked") {
                 return Err(ProxyError::BadFraming(
@@ -151,11 +154,12 @@ fn has_fragment(received: &[u8]) -> bool {
 }
 
 fn head_lines(received: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut begin = 0;
-    let lines = memchr::memchr_iter(b'\n', received).map(move |end| {
-        let line = received.get(begin..end).unwrap_or_default();
-        begin = end + 1;
-        line.strip_suffix(b"\r").unwrap_or(line)
+    let mut rest = received;
+    let lines = std::iter::from_fn(move || {
+        let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+        let (line, after) = rest.split_at_checked(end)?;
+        rest = after.get(1..)?;
+        Some(line.strip_suffix(b"\r").unwrap_or(line))
     });
     // An empty line before the request line is allowed (RFC 9112 §2.2).
     lines
@@ -164,12 +168,10 @@ fn head_lines(received: &[u8]) -> impl Iterator<Item = &[u8]> {
         .skip(1)
 }
 
-/// The value on this line, if it is that of the field with this name.
-fn value_of<'a>(line: &'a [u8], name: &HeaderName) -> Option<&'a [u8]> {
-    let name = name.as_str().as_bytes();
-    let value = line.get(name.len()..)?.strip_prefix(b":")?;
-    let is_it = line.get(..name.len())?.eq_ignore_ascii_case(name);
-    is_it.then(|| value.trim_ascii())
+fn split_field(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let colon = memchr::memchr(b':', line)?;
+    let (name, value) = line.split_at_checked(colon)?;
+    Some((name, value.get(1..)?.trim_ascii()))
 }
 
 #[cfg(test)]

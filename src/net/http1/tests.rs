@@ -120,6 +120,30 @@ fn whole(case: &Case) -> Read {
 }
 
 #[test]
+fn a_body_is_taken_whole_if_it_is_all_that_has_come() {
+    const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n";
+    for (body, whole) in [
+        ("hello", Some("hello")),
+        ("hell", None),
+        ("hello, and what nobody asked for", None),
+        ("", None),
+    ] {
+        let mut answers = Answers::new();
+        answers.push(Bytes::from(format!("{HEAD}{body}")));
+        answers
+            .next_head(false, &RefCell::default())
+            .unwrap()
+            .unwrap();
+        assert_eq!(answers.take_whole().as_deref(), whole.map(str::as_bytes));
+        assert_eq!(answers.is_over(), whole.is_some(), "{body:?}");
+        assert_eq!(
+            answers.surplus().is_empty(),
+            whole.is_some() || body.is_empty()
+        );
+    }
+}
+
+#[test]
 fn every_answer_is_read_as_the_corpus_says_or_refused() {
     let corpus = corpus();
     assert!(corpus.len() > 60);
