@@ -211,9 +211,8 @@ impl ConfigFile {
                 // Also one that was set by hand in the meantime.
                 log::set_level(file.log.level);
                 log::set_format(file.log.format);
-                let (providers, routes) = (file.providers.len(), file.routes.len());
-                let summary = format!("loaded: {providers} providers, {routes} routes");
-                events.happened(EventKind::Reload, summary);
+                let told = format!("loaded: {}", file.contents());
+                events.happened(EventKind::Reload, told);
                 self.adopt(&file, &previous, plan, proxy);
             }
         }

@@ -166,7 +166,7 @@ fn a_good_configuration_is_told_on_stdout() {
     assert_eq!(output.status.code(), Some(0));
     let told = String::from_utf8(output.stdout).unwrap();
     assert!(
-        told.ends_with("proxy.toml: good (1 providers, 1 routes)\n"),
+        told.ends_with("proxy.toml: good (1 provider, 1 route)\n"),
         "{told}"
     );
 }

@@ -38,12 +38,7 @@ pub fn main(path: &Path, format: Format, ask: bool) -> ExitCode {
             if !report.is_empty() {
                 tell(&report);
             }
-            println!(
-                "{}: good ({} providers, {} routes)",
-                path.display(),
-                file.providers.len(),
-                file.routes.len()
-            );
+            println!("{}: good ({})", path.display(), file.contents());
             ExitCode::SUCCESS
         }
         Err(error) => fail(&error),

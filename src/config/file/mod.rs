@@ -80,6 +80,17 @@ pub struct File {
 }
 
 impl File {
+    /// How much it holds, for people: `1 provider, 3 routes`.
+    #[must_use]
+    pub fn contents(&self) -> String {
+        let counted = |count: usize, one: &str| match count {
+            1 => format!("1 {one}"),
+            _ => format!("{count} {one}s"),
+        };
+        let providers = counted(self.providers.len(), "provider");
+        format!("{providers}, {}", counted(self.routes.len(), "route"))
+    }
+
     /// The same without certificates and keys of connections: what compiles of it reads no other file, and connects nowhere.
     #[must_use]
     pub fn without_certificates(mut self) -> Self {
