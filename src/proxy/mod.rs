@@ -243,25 +243,7 @@ impl Proxy {
             inputs: &inputs,
             is_call: call.is_some(),
         };
-        let sent_at = Moment::now();
-        let mut answer = exchange.send(&carried).await?;
-        record.upstream_took = Some(sent_at.elapsed());
-
-        let mut on_trailers = None;
-        match exchange.judge(&mut answer).await {
-            Verdict::Accepted => carried.accept(),
-            Verdict::InTrailers if !exchange.stripped.keeps_authorization => {
-                on_trailers = Some(judge_trailers(&route, subject, carried));
-            }
-            Verdict::InTrailers => {}
-            Verdict::Refused(refusal) if !exchange.stripped.keeps_authorization => {
-                let replay = exchange.renew_and_replay(refusal, &subject, &carried, answer, record);
-                // In a box, so that a request that is not refused is no larger for it.
-                answer = Box::pin(replay).await?;
-            }
-            Verdict::Refused(_) => record.ignore_refusal(None),
-            Verdict::NotTheToken(scopes) => record.ignore_refusal(scopes),
-        }
+        let (mut answer, on_trailers) = exchange.carry_out(subject, carried, record).await?;
         worker.pool().reuse(stripped.into_headers());
         upload.release();
         if !upload.is_finished() {
@@ -374,7 +356,7 @@ async fn carry_others(
 
 /// One request on its route, to be sent once or twice.
 struct Exchange<'a> {
-    route: &'a Route,
+    route: &'a Arc<Route>,
     onward: &'a Onward,
     sending: &'a Sending<'a>,
     stripped: &'a mut Stripped,
@@ -384,6 +366,36 @@ struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
+    /// Sends the request, and once more with a new token if the first one is refused.
+    async fn carry_out(
+        &mut self,
+        subject: Subject,
+        carried: Carried,
+        record: &mut Record,
+    ) -> Result<(UpstreamAnswer, Option<OnTrailers>), ProxyError> {
+        let sent_at = Moment::now();
+        let mut answer = self.send(&carried).await?;
+        record.upstream_took = Some(sent_at.elapsed());
+
+        let keeps_authorization = self.stripped.keeps_authorization;
+        match self.judge(&mut answer).await {
+            Verdict::Accepted => carried.accept(),
+            Verdict::InTrailers if !keeps_authorization => {
+                let on_trailers = judge_trailers(self.route, subject, carried);
+                return Ok((answer, Some(on_trailers)));
+            }
+            Verdict::InTrailers => {}
+            Verdict::Refused(refusal) if !keeps_authorization => {
+                let replay = self.renew_and_replay(refusal, &subject, &carried, answer, record);
+                // In a box, so that a request that is not refused is no larger for it.
+                answer = Box::pin(replay).await?;
+            }
+            Verdict::Refused(_) => record.ignore_refusal(None),
+            Verdict::NotTheToken(scopes) => record.ignore_refusal(scopes),
+        }
+        Ok((answer, None))
+    }
+
     async fn send(&mut self, carried: &Carried) -> Result<UpstreamAnswer, ProxyError> {
         let writing = Writing {
             attach: &self.onward.attach,
