@@ -48,7 +48,7 @@ def main():
 
 def measured(all_peers, run, quick):
     """All figures, one after the other."""
-    kinds, rounds = (QUICK, 2) if quick else (FULL, 7)
+    kinds, rounds = (QUICK, 2) if quick else (FULL, 10)
     distinct = [it for it in all_peers if not it.words]
     pillion = next(it for it in all_peers if it.name == "pillion")
     where = machine.described(all_peers)
@@ -61,7 +61,7 @@ def measured(all_peers, run, quick):
             },
             unpinned={
                 tls: cost.side_by_side(
-                    all_peers, upstream, [load.GET_32] if quick else kinds, 1 if quick else 3, tls, pinned=False
+                    all_peers, upstream, [load.GET_32] if quick else kinds, 1 if quick else 2, tls, pinned=False
                 )
                 for tls in (False, True)
             },
