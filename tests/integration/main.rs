@@ -18,7 +18,6 @@ mod clocks;
 mod commands;
 mod corpus;
 mod demo;
-mod dependencies;
 mod descriptors;
 mod egress;
 mod examples;
