@@ -1,8 +1,9 @@
 //! The program itself: what it prints, how it stops, and with which code.
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -259,14 +260,41 @@ async fn nobody_of_the_same_user_looks_into_its_memory_and_it_leaves_no_core() {
         assert!(told.contains("Permission denied"), "{file}: {told}");
         assert!(seen.stdout.is_empty(), "{file}");
     }
-    let limits = fs::read_to_string(format!("{of_process}/limits")).unwrap();
-    let core = limits
-        .lines()
-        .find(|it| it.starts_with("Max core"))
-        .unwrap();
-    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+    expect_no_core(&process);
     let command_line = fs::read_to_string(format!("{of_process}/cmdline")).unwrap();
     assert!(!command_line.contains("CNRY"), "{command_line}");
+}
+
+#[tokio::test]
+async fn aborted_where_cores_are_wanted_it_leaves_none() {
+    let stage = Stage::new().await;
+    let place = Directory::new();
+    let mut wanting = Command::new("sh");
+    wanting
+        .args(["-c", "ulimit -c \"$(ulimit -H -c)\" && exec \"$0\" \"$@\""])
+        .arg(env!("CARGO_BIN_EXE_pillion"))
+        .env("SECRET", SECRET)
+        .current_dir(place.path());
+    let mut process = Process::launch(wanting, &stage.config, "").await;
+    expect_no_core(&process);
+    process.signal("ABRT");
+    process.end().await;
+    let ended = process.child.wait().unwrap();
+    assert_eq!(ended.signal(), Some(6), "{ended}");
+    assert!(!ended.core_dumped(), "{ended}");
+    let left: Vec<_> = fs::read_dir(place.path()).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// Its limit is none, and nobody can raise it again.
+fn expect_no_core(process: &Process) {
+    let limits = fs::read_to_string(format!("/proc/{}/limits", process.child.id())).unwrap();
+    let core = limits
+        .lines()
+        .find(|it| it.starts_with("Max core file size"))
+        .unwrap();
+    let soft_and_hard: Vec<_> = core.split_whitespace().skip(4).take(2).collect();
+    assert_eq!(soft_and_hard, ["0", "0"], "{core}");
 }
 
 const NOBODY: u32 = 65534;
