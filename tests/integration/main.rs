@@ -40,6 +40,7 @@ mod kubernetes;
 mod layers;
 mod lifecycle;
 mod log;
+mod matrix;
 mod names;
 mod outage;
 mod problems;
