@@ -1,5 +1,7 @@
-//! Every token and every secret against every place that pillion calls: each sees its own, and nobody's else.
+//! Every token, secret and certificate against every place that pillion calls: each sees its own, and nobody else's.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -7,8 +9,15 @@ use base64::engine::general_purpose::STANDARD;
 use http::header::LOCATION;
 use http::{Method, StatusCode};
 use pillion::fake::{Authority, EgressProxy, Fault, Received, Upstream};
+use rustls::HandshakeKind;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
+use tokio_rustls::TlsAcceptor;
 
 use crate::stage::{Client, Directory, Stage, full, request};
 
@@ -244,4 +253,96 @@ fn said(request: &Received) -> String {
         "{} {:?} {body} {:?}",
         request.target, request.fields, request.trailers
     )
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_shown_by_its_own_route_only_on_new_and_kept_connections() {
+    let authority = Authority::new().unwrap();
+    let mutual = authority.mutual_server_config(&["127.0.0.1"]).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let seen = Arc::<Mutex<Vec<Shown>>>::default();
+    let server = tokio::spawn(ask_who(
+        listener,
+        TlsAcceptor::from(mutual),
+        Arc::clone(&seen),
+    ));
+    let setting = Stage::set();
+    let directory = setting.directory();
+    let ca = directory.write("ca.pem", authority.certificate_pem());
+    let mut routes = String::new();
+    let mut certificates = HashMap::new();
+    for name in ["birch", "cedar"] {
+        let client = authority.client_certificate(name).unwrap();
+        let cert = directory.write(&format!("{name}.crt"), &client.certificate_pem);
+        let key = directory.write(&format!("{name}.key"), &client.key_pem);
+        routes += &format!(
+            "[[route]]\nname = \"{name}\"\nprovider = \"idp\"\npath = \"/{name}\"\nupstream = \"https://{address}/{name}\"\n\
+             tls = {{ ca = \"{}\", cert = \"{}\", key = \"{}\" }}\n",
+            ca.display(),
+            cert.display(),
+            key.display()
+        );
+        let der = CertificateDer::from_pem_slice(client.certificate_pem.as_bytes()).unwrap();
+        certificates.insert(format!("/{name}"), der.to_vec());
+    }
+    let stage = setting.more(&routes).start().await;
+    let mut client = stage.client().await;
+    for number in 0..6 {
+        for path in ["/birch", "/cedar"] {
+            client.get(&format!("{path}?{number}")).await.expect_ok();
+        }
+    }
+    server.abort();
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen.len(), 12);
+    for shown in seen.iter() {
+        let own = &certificates[&shown.path];
+        assert!(*own == shown.certificate, "{} is another's", shown.path);
+    }
+    // Some connections were used again, and some were new ones of a session that was known.
+    for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
+        assert!(seen.iter().any(|it| it.handshake == kind), "{kind:?}");
+    }
+    assert!(seen.iter().any(|it| it.is_kept));
+}
+
+/// A request, and who is behind its connection.
+struct Shown {
+    path: String,
+    certificate: Vec<u8>,
+    handshake: HandshakeKind,
+    /// It was not the first of its connection.
+    is_kept: bool,
+}
+
+/// Answers two requests on each connection.
+async fn ask_who(listener: TcpListener, tls: TlsAcceptor, seen: Arc<Mutex<Vec<Shown>>>) {
+    let mut connections = JoinSet::new();
+    while let Ok((tcp, _)) = listener.accept().await {
+        let (tls, seen) = (tls.clone(), Arc::clone(&seen));
+        connections.spawn(async move {
+            let mut stream = tls.accept(tcp).await.unwrap();
+            for (is_kept, connection) in [(false, "keep-alive"), (true, "close")] {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await.unwrap());
+                }
+                let head = String::from_utf8(head).unwrap();
+                let path = head.split([' ', '?']).nth(1).unwrap();
+                let (_, session) = stream.get_ref();
+                seen.lock().unwrap().push(Shown {
+                    path: path.to_owned(),
+                    certificate: session.peer_certificates().unwrap()[0].to_vec(),
+                    handshake: session.handshake_kind().unwrap(),
+                    is_kept,
+                });
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: {connection}\r\n\r\n"
+                );
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+            stream.shutdown().await.ok();
+        });
+    }
 }
