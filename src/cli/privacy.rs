@@ -36,23 +36,47 @@ fn place(panicked: &PanicHookInfo<'_>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
     use std::sync::{Arc, Mutex};
 
     use super::*;
+    use crate::provider::secret::Secret;
 
     #[test]
-    fn a_panic_tells_its_place_and_not_its_words() {
-        let told = Arc::<Mutex<String>>::default();
+    fn a_panic_with_a_secret_in_its_words_tells_its_place_and_nothing_else() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || writer.clone())
+            .finish();
         let before = panic::take_hook();
-        let here = Arc::clone(&told);
-        panic::set_hook(Box::new(move |panicked| {
-            *here.lock().unwrap() = place(panicked);
-        }));
-        let caught = panic::catch_unwind(|| panic!("CNRY-token"));
+        hush_panics();
+        let caught = tracing::subscriber::with_default(subscriber, || {
+            let secret = Secret::new("CNRY-token".to_owned());
+            panic::catch_unwind(|| panic!("cannot send {}", secret.reveal()))
+        });
         panic::set_hook(before);
-        assert!(caught.is_err());
-        let told = told.lock().unwrap();
-        assert!(told.contains("privacy.rs:"), "{told}");
-        assert!(!told.contains("CNRY"), "{told}");
+        let words = caught.unwrap_err();
+        let words = words.downcast_ref::<String>().unwrap();
+        assert_eq!(words, "cannot send CNRY-token");
+        let told = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert!(told.contains("please report it"), "{told}");
+        assert!(told.contains("src/cli/privacy.rs:"), "{told}");
+        for hidden in ["CNRY", "cannot send"] {
+            assert!(!told.contains(hidden), "{told}");
+        }
+    }
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
     }
 }

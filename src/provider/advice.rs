@@ -1,7 +1,7 @@
 //! What to do about a fetch that failed, in our words: nothing of what the provider said is in them.
 
 use super::FetchError;
-use super::secret::SecretRef;
+use super::secret::{SecretError, SecretRef};
 
 impl FetchError {
     /// What to do about it, for whoever runs pillion.
@@ -9,14 +9,7 @@ impl FetchError {
     pub fn advice(&self) -> String {
         match self {
             Self::Refused { error } => refused(error).to_owned(),
-            Self::Secret(error) => match &error.reference {
-                SecretRef::Env(name) => {
-                    format!("set {name} in the environment of pillion, and start it again")
-                }
-                SecretRef::File(_) => {
-                    "mount the file where pillion can read it, or correct its path".to_owned()
-                }
-            },
+            Self::Secret(error) => error.advice(),
             Self::Throttled { .. } => {
                 "nothing is wrong with the file: pillion asks again by itself, no sooner than it is let".to_owned()
             }
@@ -30,6 +23,21 @@ impl FetchError {
             Self::Malformed { .. } => {
                 "compare what the provider documents with its URL, `token` and `expect` in the file"
                     .to_owned()
+            }
+        }
+    }
+}
+
+impl SecretError {
+    /// What to do about it, for whoever runs pillion.
+    #[must_use]
+    pub fn advice(&self) -> String {
+        match &self.reference {
+            SecretRef::Env(name) => {
+                format!("set {name} in the environment of pillion, and start it again")
+            }
+            SecretRef::File(_) => {
+                "mount the file where pillion can read it, or correct its path".to_owned()
             }
         }
     }

@@ -37,7 +37,7 @@ use self::inputs::{InputCheck, InputFault};
 use self::jwt::JwtSource;
 use self::oauth2::OAuth2;
 use self::reading::SingleUse;
-use self::secret::{Secret, SecretError, SecretRef, Secrets};
+use self::secret::{Secret, SecretError, SecretRef};
 use self::static_key::StaticKey;
 use self::template::FilterError;
 use crate::clock::Moment;
@@ -182,26 +182,31 @@ impl Provider {
         }
     }
 
+    /// Where each of its secrets is kept, and what it is now.
+    pub fn secrets(&self) -> impl Iterator<Item = (&SecretRef, Result<Secret, SecretError>)> {
+        let (secrets, references): (_, Vec<_>) = match &self.source {
+            Source::OAuth2(source) => {
+                let of_client = source.client_auth.references();
+                let all = of_client.chain(source.grant.references()).collect();
+                (&source.secrets, all)
+            }
+            Source::Static(source) => (&source.secrets, vec![&source.secret]),
+            Source::Http(source) | Source::GraphQl(GraphQl(source)) => {
+                (&source.secrets, source.references.iter().collect())
+            }
+            Source::Jwt(source) => (&source.secrets, vec![&source.jwt.key]),
+        };
+        references
+            .into_iter()
+            .map(|reference| (reference, secrets.read(reference)))
+    }
+
     /// A hash of its secrets as they are now, with a key of this process: it tells that one has changed, and no more.
     #[must_use]
     pub fn secrets_digest(&self, key: &RandomState) -> u64 {
         let mut hasher = key.build_hasher();
-        let mut add = |secrets: &Secrets, reference: &SecretRef| {
-            let secret = secrets.read(reference).ok();
-            secret.as_ref().map(Secret::reveal).hash(&mut hasher);
-        };
-        match &self.source {
-            Source::OAuth2(source) => source
-                .client_auth
-                .references()
-                .chain(source.grant.references())
-                .for_each(|reference| add(&source.secrets, reference)),
-            Source::Static(source) => add(&source.secrets, &source.secret),
-            Source::Http(source) | Source::GraphQl(GraphQl(source)) => source
-                .references
-                .iter()
-                .for_each(|reference| add(&source.secrets, reference)),
-            Source::Jwt(source) => add(&source.secrets, &source.jwt.key),
+        for (_, secret) in self.secrets() {
+            secret.ok().as_ref().map(Secret::reveal).hash(&mut hasher);
         }
         hasher.finish()
     }

@@ -1,9 +1,11 @@
 //! Secrets: where they are, read when they are used, and a type that cannot be printed.
 
-use std::fmt;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{fmt, fs, io};
 
+use nix::sys::statvfs::{FsFlags, statvfs};
 use zeroize::Zeroizing;
 
 use super::Input;
@@ -56,6 +58,41 @@ pub enum SecretRef {
     /// `{ file = "/path" }`
     File(PathBuf),
 }
+
+impl SecretRef {
+    /// The file that it is in, if every user of this machine may read that.
+    ///
+    /// What is mounted read-only is the platform's, and so is a volume of Kubernetes, which is behind a directory that begins
+    /// with two dots: there everybody may read by default, and who is there is the platform's to say.
+    #[must_use]
+    pub fn open_file(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => is_open(path).unwrap_or(false).then_some(path),
+            Self::Env(_) => None,
+        }
+    }
+}
+
+fn is_open(path: &Path) -> io::Result<bool> {
+    let path = fs::canonicalize(path)?;
+    let is_volume = path
+        .iter()
+        .any(|name| name.as_encoded_bytes().starts_with(b".."));
+    if is_volume || statvfs(&path)?.flags().contains(FsFlags::ST_RDONLY) {
+        return Ok(false);
+    }
+    for folder in path.ancestors().skip(1) {
+        if fs::metadata(folder)?.mode() & MAY_ENTER == 0 {
+            return Ok(false);
+        }
+    }
+    Ok(fs::metadata(&path)?.mode() & MAY_READ != 0)
+}
+
+/// Of a file's mode: all others may read it.
+const MAY_READ: u32 = 0o004;
+/// Of a directory's mode: all others may open what is in it.
+const MAY_ENTER: u32 = 0o001;
 
 impl fmt::Display for SecretRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -154,14 +191,14 @@ fn read_in_place(reference: &SecretRef) -> Result<String, String> {
             std::env::VarError::NotUnicode(_) => "is not text".to_owned(),
         }),
         SecretRef::File(path) => {
-            let length = std::fs::metadata(path)
+            let length = fs::metadata(path)
                 .map_err(|error| format!("cannot be read: {}", why(error.kind())))?
                 .len();
             if length > MAX_SECRET_BYTES {
                 return Err(format!("is larger than {MAX_SECRET_BYTES} bytes"));
             }
-            let bytes = std::fs::read(path)
-                .map_err(|error| format!("cannot be read: {}", why(error.kind())))?;
+            let bytes =
+                fs::read(path).map_err(|error| format!("cannot be read: {}", why(error.kind())))?;
             String::from_utf8(bytes).map_err(|error| {
                 drop(Zeroizing::new(error.into_bytes()));
                 "is not text".to_owned()

@@ -1,5 +1,6 @@
 //! The admin listener: what it shows, what it may be asked, and that no secret is in it.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -249,6 +250,59 @@ async fn the_two_listeners_serve_nothing_of_each_other() {
         .await
         .expect_status(405);
     assert_eq!(stage.upstream.server().requests(), 0);
+}
+
+#[tokio::test]
+async fn whatever_callers_say_there_is_no_new_series_and_there_are_few() {
+    let stage = Stage::set()
+        .provider("inputs = [\"tenant\"]\nparams = { tenant = \"{input.tenant}\" }")
+        .route("path = \"/api/{tenant}\"\ninputs = { tenant = \"{path.tenant}\" }")
+        .start()
+        .await;
+    let before = series(&stage).await;
+    let mut client = stage.client().await;
+    let mut statuses = HashSet::new();
+    for number in 0..200 {
+        let odd = Method::from_bytes(format!("ODD{number}").as_bytes()).unwrap();
+        let host = format!("host-{number}.example");
+        let status = 200 + 2 * number;
+        for asked in [
+            request(
+                Method::GET,
+                &format!("/api/tenant-{number}/x?query={number}"),
+            ),
+            request(Method::GET, &format!("/api/tenant-0/status/{status}")),
+            request(Method::GET, &format!("/nowhere-{number}")),
+            request(odd, "/api/tenant-0/x").header(format!("x-{number}"), "1"),
+            http::Request::get("/api/tenant-0/x").header("host", host),
+        ] {
+            let reply = client.try_send(asked.body(full("")).unwrap()).await;
+            match reply {
+                Ok(reply) if reply.field("connection") != Some("close") => {
+                    statuses.insert(reply.status);
+                }
+                ended => {
+                    statuses.extend(ended.map(|reply| reply.status));
+                    client = stage.client().await;
+                }
+            }
+        }
+    }
+    assert!(statuses.len() > 100, "{statuses:?}");
+    let new: Vec<_> = series(&stage).await.difference(&before).cloned().collect();
+    assert!(new.is_empty(), "{new:#?}");
+    // One route, one provider, and what matches no route.
+    assert!(before.len() <= 3 * 200, "{}", before.len());
+}
+
+/// All series of the exposition: names and labels, without values.
+async fn series(stage: &Stage) -> HashSet<String> {
+    let reply = stage.admin(Method::GET, "/metrics").await.expect_ok();
+    let text = std::str::from_utf8(&reply.body).unwrap();
+    text.lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| line.rsplit_once(' ').unwrap().0.to_owned())
+        .collect()
 }
 
 /// Every secret of a busy hour, in every shape, in everything that anybody but upstream and provider can see.

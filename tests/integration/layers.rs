@@ -109,6 +109,20 @@ fn the_environment_is_read_for_secrets_and_on_the_command_line_only() {
 }
 
 #[test]
+fn no_other_program_is_started_and_no_file_written_but_a_new_configuration() {
+    only(&["process::Command", "fork(", "execv"], &[]);
+    let writing = [
+        "OpenOptions",
+        "File::create",
+        "File::options",
+        "fs::write",
+        "fs::copy",
+        "tempfile",
+    ];
+    only(&writing, &["cli/init/"]);
+}
+
+#[test]
 fn there_is_no_lock_but_these() {
     only(
         &["Mutex", "RwLock"],

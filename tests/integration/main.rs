@@ -39,6 +39,7 @@ mod kubernetes;
 mod layers;
 mod lifecycle;
 mod log;
+mod matrix;
 mod names;
 mod outage;
 mod problems;

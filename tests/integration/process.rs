@@ -1,8 +1,10 @@
 //! The program itself: what it prints, how it stops, and with which code.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -259,14 +261,132 @@ async fn nobody_of_the_same_user_looks_into_its_memory_and_it_leaves_no_core() {
         assert!(told.contains("Permission denied"), "{file}: {told}");
         assert!(seen.stdout.is_empty(), "{file}");
     }
-    let limits = fs::read_to_string(format!("{of_process}/limits")).unwrap();
-    let core = limits
-        .lines()
-        .find(|it| it.starts_with("Max core"))
-        .unwrap();
-    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+    expect_no_core(&process);
     let command_line = fs::read_to_string(format!("{of_process}/cmdline")).unwrap();
     assert!(!command_line.contains("CNRY"), "{command_line}");
+}
+
+#[tokio::test]
+async fn aborted_where_cores_are_wanted_it_leaves_none() {
+    let stage = Stage::new().await;
+    let place = Directory::new();
+    let mut wanting = Command::new("sh");
+    wanting
+        .args(["-c", "ulimit -c \"$(ulimit -H -c)\" && exec \"$0\" \"$@\""])
+        .arg(env!("CARGO_BIN_EXE_pillion"))
+        .env("SECRET", SECRET)
+        .current_dir(place.path());
+    let mut process = Process::launch(wanting, &stage.config, "").await;
+    expect_no_core(&process);
+    process.signal("ABRT");
+    process.end().await;
+    let ended = process.child.wait().unwrap();
+    assert_eq!(ended.signal(), Some(6), "{ended}");
+    assert!(!ended.core_dumped(), "{ended}");
+    let left: Vec<_> = fs::read_dir(place.path()).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[tokio::test]
+async fn a_secret_that_is_missing_is_told_at_the_start_and_keeps_nobody_from_starting() {
+    let stage = Stage::set()
+        .more(&key_in("absent", "/nowhere/key"))
+        .start()
+        .await;
+    let mut without = pillion();
+    without.env_remove("SECRET");
+    let mut process = Process::launch(without, &stage.config, "drain_delay = \"0s\"").await;
+    let mut client = Client::connect(process.address).await;
+    client.get("/absent/").await.expect_status(502);
+    drop(client);
+    process.signal("TERM");
+    let log = process.rest().await;
+    assert_eq!(process.end().await, Some(0));
+    let told = lines_with(&log, "a secret cannot be read");
+    let expected = [
+        json!({
+            "provider": "idp",
+            "error": "environment variable SECRET is not set",
+            "advice": "set SECRET in the environment of pillion, and start it again",
+        }),
+        json!({
+            "provider": "absent",
+            "error": "file /nowhere/key cannot be read: there is no such file",
+            "advice": "mount the file where pillion can read it, or correct its path",
+        }),
+    ];
+    assert_eq!(told.len(), expected.len(), "{log}");
+    for (told, expected) in told.iter().zip(&expected) {
+        for name in ["provider", "error", "advice"] {
+            assert_eq!(told[name], expected[name], "{told}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_secret_that_every_user_may_read_is_told_at_the_start_unless_the_platform_mounts_it_so() {
+    let setting = Stage::set();
+    let directory = setting.directory();
+    let file = |name: &str, mode| {
+        let path = directory.write(name, SECRET);
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        path.display().to_string()
+    };
+    for (folder, mode) in [("private", 0o700), ("..2026_11_22", 0o755)] {
+        let path = directory.path().join(folder);
+        fs::create_dir(&path).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+    }
+    let open = file("open", 0o644);
+    file("..2026_11_22/key", 0o644);
+    symlink("..2026_11_22", directory.path().join("..data")).unwrap();
+    let mounted = directory.path().join("mounted");
+    symlink("..data/key", &mounted).unwrap();
+    let keys = [
+        key_in("closed", &file("closed", 0o640)),
+        key_in("private", &file("private/key", 0o644)),
+        key_in("mounted", &mounted.display().to_string()),
+        key_in("open", &open),
+    ]
+    .concat();
+    let stage = setting.more(&keys).start().await;
+    let mut process = Process::start(&stage, "drain_delay = \"0s\"").await;
+    process.signal("TERM");
+    let log = process.rest().await;
+    let told = lines_with(&log, "may read a secret");
+    assert_eq!(told.len(), 1, "{log}");
+    assert_eq!(told[0]["level"], "WARN");
+    assert_eq!(told[0]["provider"], "open");
+    assert_eq!(told[0]["file"], open);
+    let advice = format!("let the user that pillion runs as own it, and `chmod 400 {open}`");
+    assert_eq!(told[0]["advice"], advice);
+    assert!(!log.contains(SECRET), "{log}");
+}
+
+/// A provider of the key in this file, and a route, both of this name.
+fn key_in(name: &str, file: &str) -> String {
+    format!(
+        "[provider.{name}]\ntype = \"static\"\nsecret = {{ file = \"{file}\" }}\n\
+         [[route]]\nname = \"{name}\"\nprovider = \"{name}\"\npath = \"/{name}\"\nupstream = \"UPSTREAM\"\n"
+    )
+}
+
+fn lines_with(log: &str, part: &str) -> Vec<Value> {
+    log.lines()
+        .filter(|it| it.contains(part))
+        .map(|it| serde_json::from_str(it).unwrap())
+        .collect()
+}
+
+/// Its limit is none, and nobody can raise it again.
+fn expect_no_core(process: &Process) {
+    let limits = fs::read_to_string(format!("/proc/{}/limits", process.child.id())).unwrap();
+    let core = limits
+        .lines()
+        .find(|it| it.starts_with("Max core file size"))
+        .unwrap();
+    let soft_and_hard: Vec<_> = core.split_whitespace().skip(4).take(2).collect();
+    assert_eq!(soft_and_hard, ["0", "0"], "{core}");
 }
 
 const NOBODY: u32 = 65534;

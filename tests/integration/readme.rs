@@ -163,6 +163,36 @@ fn every_link_to_a_file_and_to_a_heading_leads_there() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+#[test]
+fn every_integration_test_that_a_page_names_is_there() {
+    let mut pages = pages();
+    let security = std::fs::read_to_string(Path::new(ROOT).join("SECURITY.md")).unwrap();
+    pages.push(("SECURITY.md".to_owned(), security));
+    let mut named = 0;
+    for (page, text) in &pages {
+        let code = text.split('`').skip(1).step_by(2);
+        let code = code.filter(|it| !it.contains("--lib"));
+        for name in code.flat_map(str::split_whitespace) {
+            let is_name = |it: &str| it.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '_'));
+            let Some((file, function)) = name.split_once("::") else {
+                continue;
+            };
+            if !is_name(file) || !is_name(function) {
+                continue;
+            }
+            let of_file = Path::new(ROOT).join("tests/integration").join(file);
+            let tests = [of_file.with_extension("rs"), of_file.join("mod.rs")]
+                .iter()
+                .find_map(|file| std::fs::read_to_string(file).ok());
+            let begins = format!("fn {function}");
+            let is_there = tests.is_some_and(|it| function.is_empty() || it.contains(&begins));
+            assert!(is_there, "{page}: there is no test {name}");
+            named += 1;
+        }
+    }
+    assert!(named > 20, "{named}");
+}
+
 /// What a heading is called in links.
 fn anchor(line: &str) -> String {
     let Some(heading) = line

@@ -4,12 +4,17 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use http::header::SET_COOKIE;
 use http::{HeaderValue, Method, StatusCode};
+use pillion::cli::run::{self, Overlay};
 use pillion::fake::{EgressProxy, Fault};
+use pillion::provider::secret::{SecretRef, Secrets};
 use rcgen::KeyPair;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
@@ -261,6 +266,79 @@ fn a_secret_is_found_in_every_form() {
         assert!(
             forms(secret).iter().any(|form| said.contains(form)),
             "{said}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_panic_with_a_secret_at_hand_is_a_problem_without_it_and_ends_nothing() {
+    let stage = Stage::new().await;
+    let panics = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&panics);
+    let supply = move |_: &SecretRef| {
+        assert!(counted.fetch_add(1, Ordering::Relaxed) > 0, "{PASSWORD}");
+        Some(SECRET.to_owned())
+    };
+    let overlay = Overlay {
+        secrets: Secrets::supplied(supply),
+        free_ports: true,
+        ..Overlay::default()
+    };
+    let path = stage.directory.path().join("proxy.toml");
+    let running = run::start(&path, overlay, false).unwrap();
+    let mut client = Client::connect(running.addresses[0]).await;
+    let mut admin = Client::connect(running.admin).await;
+    let reply = client.get("/api/").await;
+    assert_eq!(panics.load(Ordering::Relaxed), 1);
+    let mut seen = format!("{:?}{}", reply.headers, text(&reply.body));
+    reply.expect_problem(503, "token-unavailable");
+    for path in ["/metrics", "/status", "/readyz"] {
+        seen += &text(&admin.get(path).await.body);
+    }
+    for form in forms(PASSWORD) {
+        assert!(!seen.contains(&form), "{form} in {seen}");
+    }
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while client.get("/api/").await.status != 200 {
+        assert!(Instant::now() < deadline, "never well again");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// pillion keeps no cookies: what an upstream sets goes to whoever asked, and comes back only from there.
+#[tokio::test]
+async fn a_cookie_that_one_tenant_was_given_is_sent_for_nobody_else() {
+    for setting in [Stage::set(), Stage::set().http2()] {
+        let stage = setting
+            .provider("inputs = [\"tenant\"]\nparams = { tenant = \"{input.tenant}\" }")
+            .route("path = \"/api/{tenant}\"\ninputs = { tenant = \"{path.tenant}\" }")
+            .start()
+            .await;
+        let mut client = stage.client().await;
+        let set = format!("session={COOKIE}; Path=/");
+        let giving = Fault::status(StatusCode::OK)
+            .with_field(SET_COOKIE, HeaderValue::from_str(&set).unwrap());
+        client.get("/api/one/x").await.expect_ok();
+        stage.upstream.faults().once(giving);
+        let given = client.get("/api/one/x").await.expect_ok();
+        assert_eq!(given.field("set-cookie"), Some(&*set));
+        for tenant in ["two", "one"] {
+            let reply = client.get(&format!("/api/{tenant}/x")).await.expect_ok();
+            assert_eq!(reply.field("set-cookie"), None);
+            let seen = stage.upstream.last_request().unwrap();
+            assert_eq!(seen.field("cookie"), None, "{seen:?}");
+        }
+        let own = request(Method::GET, "/api/one/x").header("cookie", COOKIE);
+        client.send(own.body(full("")).unwrap()).await.expect_ok();
+        let seen = stage.upstream.last_request().unwrap();
+        assert_eq!(seen.field("cookie"), Some(COOKIE));
+        client.get("/api/two/x").await.expect_ok();
+        let seen = stage.upstream.last_request().unwrap();
+        assert_eq!(seen.field("cookie"), None, "{seen:?}");
+        assert_eq!(
+            stage.upstream.server().connections(),
+            1,
+            "all on one connection"
         );
     }
 }
