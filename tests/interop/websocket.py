@@ -1,5 +1,6 @@
 """WebSocket by the book: `serve` is an echo server of the websockets package; `judge URL` says what kosoku's cases, which
-are the Autobahn TestSuite's, make of the server at URL: a verdict of the messages and one of the close for each.
+are the Autobahn TestSuite's, make of the server at URL: a verdict of the messages and one of the close for each. All of the
+cases, or those that are named.
 """
 
 import asyncio
@@ -30,9 +31,9 @@ async def serve():
         await asyncio.to_thread(sys.stdin.read)
 
 
-async def judge(url):
+async def judge(url, cases):
     try:
-        results = await run_fuzzingclient(url, None, EXCLUDED, concurrency=8)
+        results = await run_fuzzingclient(url, cases or None, EXCLUDED, concurrency=8)
     except FailureError as failure:
         results = failure.results
     verdicts = {it.case_id: [it.behavior.value, it.behavior_close.value] for it in results}
@@ -42,7 +43,7 @@ async def judge(url):
 match sys.argv[1:]:
     case ["serve"]:
         asyncio.run(serve())
-    case ["judge", url]:
-        asyncio.run(judge(url))
+    case ["judge", url, *cases]:
+        asyncio.run(judge(url, cases))
     case _:
-        sys.exit("serve, or judge URL")
+        sys.exit("serve, or judge URL [CASE ...]")
