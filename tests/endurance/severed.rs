@@ -216,7 +216,12 @@ impl Upstream {
                 connections.spawn(async move {
                     let mut stream = BufReader::new(stream);
                     let keep_alive = keep_alive.unwrap_or(Duration::from_hours(1));
-                    while let Ok(Some(_)) = timeout(keep_alive, serve(&mut stream, &log)).await {}
+                    // A new connection is not closed before it has been of use, however late its request comes.
+                    let mut served = serve(&mut stream, &log).await;
+                    while served.is_some() {
+                        let next = timeout(keep_alive, serve(&mut stream, &log));
+                        served = next.await.ok().flatten();
+                    }
                     *log.closed.lock().unwrap() += 1;
                 });
             }

@@ -322,7 +322,8 @@ fn exit_codes_are_those_of_the_documentation() {
         ("check --wrong", 2),
         ("no-such-command", 2),
     ] {
-        assert_eq!(run(arguments).status.code(), Some(code), "{arguments}");
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(code), "{arguments}: {output:?}");
     }
 }
 
