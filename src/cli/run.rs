@@ -32,7 +32,7 @@ use crate::net::workers::{self, Workers};
 use crate::otlp::Exporter;
 use crate::provider::secret::Secrets;
 use crate::proxy::serve::work;
-use crate::proxy::{Plan, Proxy, problem};
+use crate::proxy::{Proxy, problem};
 
 /// What is laid over a configuration file, so that the demo and the tests can run it unmodified.
 #[derive(Clone, Debug, Default)]
@@ -139,7 +139,6 @@ async fn serve(path: &Path, overlay: Overlay) -> Result<ExitCode, StartError> {
     let mut hang_up = on(SignalKind::hangup())?;
     let running = start(path, overlay, true)?;
     tracing::info!(listening = ?running.addresses, sockets = ?running.sockets, admin = %running.admin, "ready");
-    look_at_secrets(&running.proxy.plan());
     loop {
         tokio::select! {
             _ = hang_up.recv() => running.config.reload(),
@@ -155,31 +154,6 @@ async fn serve(path: &Path, overlay: Overlay) -> Result<ExitCode, StartError> {
         _ = interrupt.recv() => tracing::warn!("stopped at once"),
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Tells which secrets cannot be read, before a request does, and which are everybody's to read. Neither is a reason not to
-/// serve: a file may be mounted late, and is read when it is used.
-fn look_at_secrets(plan: &Plan) {
-    for tokens in &plan.providers {
-        let provider: &str = &tokens.provider().name;
-        for (reference, secret) in tokens.provider().secrets() {
-            if let Err(error) = secret {
-                let (error, advice) = (error.to_string(), error.advice());
-                tracing::warn!(provider, error, advice, "a secret cannot be read");
-            } else if let Some(file) = reference.open_file() {
-                let advice = format!(
-                    "let the user that pillion runs as own it, and `chmod 400 {}`",
-                    file.display()
-                );
-                tracing::warn!(
-                    provider,
-                    file = %file.display(),
-                    advice,
-                    "every user of this machine may read a secret"
-                );
-            }
-        }
-    }
 }
 
 fn on(kind: SignalKind) -> Result<Signal, StartError> {

@@ -10,6 +10,7 @@ mod mask;
 mod parents;
 pub mod reload;
 pub mod report;
+mod secrets;
 pub mod span;
 pub(crate) mod suggest;
 

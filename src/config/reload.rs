@@ -12,6 +12,7 @@ use super::compile::route::route_name;
 use super::compile::{Surroundings, compile};
 use super::file::File;
 use super::report::Report;
+use super::secrets;
 use crate::log;
 use crate::metrics::events::EventKind;
 use crate::net::unreadable::why;
@@ -123,6 +124,7 @@ impl ConfigFile {
     ) -> Result<(Self, Plan), LoadError> {
         let plan = compile(file, report, &surroundings, None)
             .map_err(|report| LoadError::Mistakes(Box::new(report)))?;
+        secrets::look_at(file, &plan, &surroundings.secrets);
         let state = State {
             text,
             fixed: Some(Fixed::of(file)),
@@ -246,6 +248,7 @@ impl ConfigFile {
             routes = file.routes.len(),
             "configuration loaded"
         );
+        secrets::look_at(file, &proxy.plan(), &self.surroundings.secrets);
     }
 
     // A std mutex: held for assignments, by the one task that follows the file and by who looks at the status.

@@ -182,30 +182,39 @@ impl Provider {
         }
     }
 
-    /// Where each of its secrets is kept, and what it is now.
-    pub fn secrets(&self) -> impl Iterator<Item = (&SecretRef, Result<Secret, SecretError>)> {
-        let (secrets, references): (_, Vec<_>) = match &self.source {
+    /// Where each of its secrets is kept.
+    #[must_use]
+    pub fn references(&self) -> Vec<&SecretRef> {
+        match &self.source {
             Source::OAuth2(source) => {
                 let of_client = source.client_auth.references();
-                let all = of_client.chain(source.grant.references()).collect();
-                (&source.secrets, all)
+                of_client.chain(source.grant.references()).collect()
             }
-            Source::Static(source) => (&source.secrets, vec![&source.secret]),
+            Source::Static(source) => vec![&source.secret],
             Source::Http(source) | Source::GraphQl(GraphQl(source)) => {
-                (&source.secrets, source.references.iter().collect())
+                source.references.iter().collect()
             }
-            Source::Jwt(source) => (&source.secrets, vec![&source.jwt.key]),
+            Source::Jwt(source) => vec![&source.jwt.key],
+        }
+    }
+
+    /// Each of its secrets as it is now.
+    fn secrets(&self) -> impl Iterator<Item = Result<Secret, SecretError>> {
+        let secrets = match &self.source {
+            Source::OAuth2(source) => &source.secrets,
+            Source::Static(source) => &source.secrets,
+            Source::Http(source) | Source::GraphQl(GraphQl(source)) => &source.secrets,
+            Source::Jwt(source) => &source.secrets,
         };
-        references
-            .into_iter()
-            .map(|reference| (reference, secrets.read(reference)))
+        let references = self.references().into_iter();
+        references.map(|reference| secrets.read(reference))
     }
 
     /// A hash of its secrets as they are now, with a key of this process: it tells that one has changed, and no more.
     #[must_use]
     pub fn secrets_digest(&self, key: &RandomState) -> u64 {
         let mut hasher = key.build_hasher();
-        for (_, secret) in self.secrets() {
+        for secret in self.secrets() {
             secret.ok().as_ref().map(Secret::reveal).hash(&mut hasher);
         }
         hasher.finish()

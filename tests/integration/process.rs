@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use http::header::WWW_AUTHENTICATE;
-use pillion::fake::Fault;
+use pillion::fake::{Authority, Fault};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -361,6 +361,48 @@ async fn a_secret_that_every_user_may_read_is_told_at_the_start_unless_the_platf
     let advice = format!("let the user that pillion runs as own it, and `chmod 400 {open}`");
     assert_eq!(told[0]["advice"], advice);
     assert!(!log.contains(SECRET), "{log}");
+}
+
+#[tokio::test]
+async fn what_it_takes_to_connect_is_looked_at_too_and_again_when_the_file_changes() {
+    let setting = Stage::set();
+    let certificate = Authority::new().unwrap();
+    let certificate = certificate.client_certificate("pillion").unwrap();
+    let cert = setting
+        .directory()
+        .write("cert.pem", &certificate.certificate_pem);
+    let key = setting.directory().write("key.pem", &certificate.key_pem);
+    fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
+    let way = format!(
+        "[[route]]\nname = \"bank\"\nprovider = \"idp\"\npath = \"/bank\"\nupstream = \"https://api.bank.example\"\n\
+         tls = {{ cert = \"{}\", key = \"{}\" }}\n\
+         egress_proxy = {{ url = \"http://proxy.bank.example:3128\", username = \"svc\", password = {{ env = \"NO_PASSWORD\" }} }}\n",
+        cert.display(),
+        key.display()
+    );
+    let stage = setting.start().await;
+    let mut process = Process::start(&stage, "drain_delay = \"0s\"").await;
+    process
+        .directory
+        .write("proxy.toml", &format!("{}{way}", process.config));
+    process.signal("HUP");
+    process.line("configuration loaded").await;
+    process.signal("TERM");
+    let log = process.rest().await;
+    let unreadable = lines_with(&log, "a secret cannot be read");
+    let open = lines_with(&log, "may read a secret");
+    assert_eq!((unreadable.len(), open.len()), (1, 1), "{log}");
+    for told in [&unreadable[0], &open[0]] {
+        assert_eq!(told["route"], "bank");
+        assert!(told.get("provider").is_none(), "{told}");
+    }
+    assert_eq!(unreadable[0]["key"], "egress_proxy");
+    assert_eq!(
+        unreadable[0]["error"],
+        "environment variable NO_PASSWORD is not set"
+    );
+    assert_eq!(open[0]["key"], "tls");
+    assert_eq!(open[0]["file"], key.display().to_string());
 }
 
 /// A provider of the key in this file, and a route, both of this name.

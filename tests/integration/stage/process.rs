@@ -35,6 +35,8 @@ pub(crate) fn as_user(user: u32, program: impl AsRef<OsStr>) -> Command {
 pub(crate) struct Process {
     pub(crate) child: Child,
     lines: UnboundedReceiver<String>,
+    /// What it logged before it was ready.
+    early: Vec<String>,
     pub(crate) directory: Directory,
     /// The text of its proxy.toml.
     pub(crate) config: String,
@@ -110,7 +112,8 @@ impl Process {
                 sender.send(line.unwrap()).ok();
             }
         });
-        let ready = find(&mut lines, "\"ready\"").await;
+        let mut early = Vec::new();
+        let ready = find(&mut lines, "\"ready\"", &mut early).await;
         let ready: Value = serde_json::from_str(&ready).unwrap();
         let listening = ready["listening"].as_str().unwrap();
         Self {
@@ -118,6 +121,7 @@ impl Process {
             admin: ready["admin"].as_str().unwrap().parse().unwrap(),
             child,
             lines,
+            early,
             directory,
             config,
         }
@@ -144,12 +148,12 @@ impl Process {
 
     /// Waits for a line of its log.
     pub(crate) async fn line(&mut self, part: &str) -> String {
-        find(&mut self.lines, part).await
+        find(&mut self.lines, part, &mut Vec::new()).await
     }
 
-    /// What is left of its log when it has ended.
+    /// Its log when it has ended, without the lines that were waited for and what came between them.
     pub(crate) async fn rest(&mut self) -> String {
-        let mut rest = String::new();
+        let mut rest: String = self.early.drain(..).map(|line| line + "\n").collect();
         while let Some(line) = within(self.lines.recv()).await {
             rest.push_str(&line);
             rest.push('\n');
@@ -178,8 +182,8 @@ impl Drop for Process {
     }
 }
 
-async fn find(lines: &mut UnboundedReceiver<String>, part: &str) -> String {
-    let mut seen = Vec::new();
+/// The next line with this in it; `seen` gets those before it.
+async fn find(lines: &mut UnboundedReceiver<String>, part: &str, seen: &mut Vec<String>) -> String {
     while let Some(line) = within(lines.recv()).await {
         if line.contains(part) {
             return line;
