@@ -8,12 +8,12 @@
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::future::Future as _;
-use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use std::{fmt, io};
 
 use http::StatusCode;
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -62,7 +62,6 @@ pub enum Protocol {
     Http2,
 }
 
-#[derive(Debug)]
 struct Shared {
     /// Borrowed for one call at a time.
     socket: RefCell<Socket>,
@@ -88,6 +87,16 @@ struct Shared {
     idle: Cell<Duration>,
     idle_timer: RefCell<Option<Pin<Box<Sleep>>>>,
     farewell: RefCell<Option<Farewell>>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("local", &self.local)
+            .field("protocol", &self.protocol)
+            .field("requests", &self.requests)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What is still heard of a caller to whom everything has been said.

@@ -1,9 +1,9 @@
 //! Bytes both ways, between an app and an upstream that no longer speak HTTP with each other.
 
-use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use std::{fmt, io};
 
 use bytes::{Buf as _, Bytes};
 use socket2::{SockRef, TcpKeepalive};
@@ -20,7 +20,6 @@ use super::socket::Socket;
 ///
 /// Whoever reads slowly holds up whoever writes to it, and nobody else. Both may be silent for as long as they like: whether
 /// they are there at all, TCP finds out. Once one has said its last, the other may be silent for `idle` only.
-#[derive(Debug)]
 pub struct Relay {
     app: Socket,
     upstream: Transport,
@@ -31,8 +30,15 @@ pub struct Relay {
     alarm: Alarm,
 }
 
+impl fmt::Debug for Relay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Relay")
+            .field("passed", &self.passed())
+            .finish_non_exhaustive()
+    }
+}
+
 /// What goes one way.
-#[derive(Debug)]
 struct Flow {
     /// Read, and not yet taken by the other side.
     held: Bytes,

@@ -1,6 +1,6 @@
 //! How a client proves who it is at a token endpoint: the names of the OAuth client authentication method registry.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::time::SystemTime;
 
 use base64::engine::general_purpose::STANDARD;
@@ -147,11 +147,17 @@ impl ClientAuth {
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// `application/x-www-form-urlencoded`, zeroed when dropped, because a secret may be in it.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Form {
     text: Zeroizing<String>,
     /// What must not be seen of it, nor of the field beside it.
     secrets: Vec<Secret>,
+}
+
+impl fmt::Debug for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Form").finish_non_exhaustive()
+    }
 }
 
 impl Form {

@@ -304,7 +304,6 @@ impl fmt::Debug for Subject {
 }
 
 /// What a source answers.
-#[derive(Debug)]
 pub struct Grant {
     /// The token. Visible ASCII, so it fits a field value.
     pub token: Secret,
@@ -320,6 +319,15 @@ pub struct Grant {
     pub renew_after: Option<Duration>,
     /// What the next one can be asked for with, if the answer has it.
     pub refresh: Option<RefreshGrant>,
+}
+
+impl fmt::Debug for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Grant")
+            .field("lifetime", &self.lifetime)
+            .field("single_use", &self.single_use)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A refresh token (RFC 6749 §1.5).

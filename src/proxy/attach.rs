@@ -4,6 +4,7 @@
 //! pass for a field which pillion sets, then each of those is set exactly once.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 
 use http::header::{
@@ -94,7 +95,6 @@ impl Carried {
 }
 
 /// A head without anything that the app's connection or pillion owns, but its `Host`: on it, ours is written.
-#[derive(Debug)]
 pub struct Stripped {
     headers: HeaderMap,
     /// Fields that the route sets and that stay as the app sent them.
@@ -103,6 +103,16 @@ pub struct Stripped {
     pub conflict: bool,
     /// The token is not on the request, because the app's own field is kept.
     pub keeps_authorization: bool,
+}
+
+impl fmt::Debug for Stripped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stripped")
+            .field("kept", &self.kept)
+            .field("conflict", &self.conflict)
+            .field("keeps_authorization", &self.keeps_authorization)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Stripped {

@@ -2,6 +2,7 @@
 //!
 //! Each step is the one that [`Proxy::forward`](super::Proxy) takes, in its order.
 
+use std::fmt;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -62,7 +63,6 @@ pub enum Course {
 }
 
 /// A request as the upstream would get it.
-#[derive(Debug)]
 pub struct Forwarded {
     /// What it says for the providers.
     pub inputs: Inputs,
@@ -74,6 +74,16 @@ pub struct Forwarded {
     pub keeps_authorization: bool,
     /// It could be sent a second time.
     pub is_replayable: bool,
+}
+
+impl fmt::Debug for Forwarded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Forwarded")
+            .field("inputs", &self.inputs)
+            .field("keeps_authorization", &self.keeps_authorization)
+            .field("is_replayable", &self.is_replayable)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Tells what `plan` makes of a request. `received` is its head as it would arrive; `local` the address that it would be

@@ -46,7 +46,6 @@ fn members<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item 
 }
 
 /// A connection to the upstream that speaks another protocol from now on.
-#[derive(Debug)]
 pub(super) struct Upgraded {
     /// The connection.
     pub(super) upstream: Transport,

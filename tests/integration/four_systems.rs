@@ -891,7 +891,8 @@ async fn forage_a_401_with_nothing_but_a_detail_renews_the_session() {
 }
 
 #[tokio::test]
-async fn forage_a_storm_of_429_costs_a_mint_for_each_merchant_and_leaves_the_parent_alone() {
+async fn forage_a_storm_of_429_costs_at_most_a_mint_for_each_merchant_and_leaves_the_parent_alone()
+{
     let four = Four::start().await;
     let forage = &four.systems.forage;
     let limit = json!({ "errors": [{ "code": "too_many_requests", "message": "Slow down" }] });
@@ -906,10 +907,10 @@ async fn forage_a_storm_of_429_costs_a_mint_for_each_merchant_and_leaves_the_par
         problem_without(reply, 503, "token-unavailable", "Slow down");
     }
     assert_eq!(forage.token_endpoint().fetches(), 1);
-    // One each, and at most one a second where this takes longer.
+    // One each, unless its turn comes when others have been refused; and at most one a second where this takes longer.
     let most = 20 * (1 + usize::try_from(began.elapsed().as_secs()).unwrap());
     let mints = forage.session_fetches();
-    assert!((20..=most).contains(&mints), "{mints} of {most}");
+    assert!((1..=most).contains(&mints), "{mints} of {most}");
     forage.session_faults().clear();
     let deadline = Instant::now() + Duration::from_secs(20);
     while four.get(&paths[0]).await.status != 200 {

@@ -165,6 +165,37 @@ fn secrets_are_revealed_where_they_leave_and_nowhere_else() {
     );
 }
 
+/// What an app, a provider or an upstream said, secrets among it, is not printed by way of `{:?}`: a type that holds some of
+/// it does not derive `Debug`.
+#[test]
+fn nothing_that_derives_debug_holds_what_somebody_said() {
+    let said = [
+        "HeaderMap",
+        "Bytes",
+        "Zeroizing<",
+        "Vec<u8>",
+        "Map<String, Value>",
+    ];
+    let mut wrong = Vec::new();
+    for (file, text) in sources()
+        .into_iter()
+        .filter(|(file, _)| !file.starts_with("fake/"))
+    {
+        let items = text.split("#[derive(").skip(1);
+        for (derived, item) in items.filter_map(|it| it.split_once(")]")) {
+            let end = ["\n}", ";\n"].iter().filter_map(|end| item.find(end)).min();
+            let item = &item[..end.unwrap_or(item.len())];
+            let holds = |line: &str| said.iter().any(|said| has_word(line, said));
+            // What is only called holds nothing.
+            let mut fields = item.lines().filter(|line| !line.contains("fn("));
+            if derived.contains("Debug") && fields.any(holds) {
+                wrong.push(format!("{file}: {}", item.trim()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
 #[test]
 fn tokens_age_by_the_clock_that_goes_on_in_suspend() {
     // Timers do not mind.

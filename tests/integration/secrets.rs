@@ -305,6 +305,35 @@ async fn a_panic_with_a_secret_at_hand_is_a_problem_without_it_and_ends_nothing(
     }
 }
 
+#[tokio::test]
+async fn a_running_proxy_that_is_printed_for_debugging_shows_none() {
+    let stage = Stage::set()
+        .open()
+        .provider("inputs = [\"tenant\"]\nparams = { tenant = \"{input.tenant}\" }")
+        .route("path = \"/api/{tenant}\"\ninputs = { tenant = \"{path.tenant}\" }")
+        .start()
+        .await;
+    let answer = json!({ "access_token": ACCESS, "refresh_token": REFRESH, "expires_in": 3600 });
+    stage
+        .identity_provider
+        .faults()
+        .once(Fault::json(StatusCode::OK, &answer));
+    let tenant = percent_encoding::utf8_percent_encode(TENANT, percent_encoding::NON_ALPHANUMERIC);
+    stage.get(&format!("/api/{tenant}/")).await.expect_ok();
+    let carried = format!("Bearer {ACCESS}");
+    let last = stage.upstream.requests().pop().unwrap();
+    assert_eq!(last.field("authorization"), Some(carried.as_str()));
+    let seen = format!("{:?}{:#?}", stage.running, stage.running);
+    for held in ["RouteTable", "Provider", "Token {", "Subject"] {
+        assert!(seen.contains(held), "no {held} in {seen}");
+    }
+    for secret in [SECRET, ACCESS, REFRESH, TENANT] {
+        for form in forms(secret) {
+            assert!(!seen.contains(&form), "{secret} as {form} in {seen}");
+        }
+    }
+}
+
 /// pillion keeps no cookies: what an upstream sets goes to whoever asked, and comes back only from there.
 #[tokio::test]
 async fn a_cookie_that_one_tenant_was_given_is_sent_for_nobody_else() {

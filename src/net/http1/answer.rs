@@ -19,7 +19,6 @@ use super::body::Decoder;
 pub struct BadAnswer(pub(super) &'static str);
 
 /// The head of an answer, interim or final.
-#[derive(Debug)]
 pub(super) struct Head {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
@@ -28,7 +27,6 @@ pub(super) struct Head {
 }
 
 /// Reads one answer after another. Holds what has been received and not yet been asked for.
-#[derive(Debug)]
 pub(super) struct Answers {
     received: Bytes,
     /// Of a head that is not whole, what has been searched for its end.

@@ -6,7 +6,6 @@ use http_body::Frame;
 use super::answer::{BadAnswer, MAX_HEAD_BYTES, parse_trailers};
 
 /// How the rest of a body is delimited.
-#[derive(Debug)]
 pub(super) enum Decoder {
     /// So many bytes are to come.
     Length(u64),
@@ -17,7 +16,6 @@ pub(super) enum Decoder {
 }
 
 /// A place in a chunked body.
-#[derive(Debug)]
 pub(super) struct Chunked {
     step: Step,
     /// Of all extensions so far: nobody knows any, so only an attacker sends many.

@@ -9,11 +9,11 @@ mod request;
 
 use std::cell::RefCell;
 use std::future::{Future as _, poll_fn};
-use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
+use std::{fmt, io};
 
 use bytes::{Bytes, BytesMut};
 use http::header::UPGRADE;
@@ -29,12 +29,18 @@ use self::request::{NotWritten, Outgoing};
 use super::connect::Transport;
 
 /// What a worker reads into and writes from: one for all its connections.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Buffers {
     heads: RefCell<BytesMut>,
     bodies: RefCell<BytesMut>,
     front: RefCell<Vec<u8>>,
     fields: RefCell<HeaderMap>,
+}
+
+impl fmt::Debug for Buffers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Buffers").finish_non_exhaustive()
+    }
 }
 
 /// One connection, and the exchange that is under way on it.

@@ -1,5 +1,6 @@
 //! A request on its way out (RFC 9112 §3, §6).
 
+use std::fmt;
 use std::io::{self, IoSlice, Write as _};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -11,7 +12,7 @@ use http_body::Body;
 use tokio::io::AsyncWrite;
 
 /// The head of a request, in parts.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct RequestHead<'a> {
     /// Its method.
     pub method: &'a Method,
@@ -21,8 +22,15 @@ pub struct RequestHead<'a> {
     pub headers: &'a HeaderMap,
 }
 
+impl fmt::Debug for RequestHead<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestHead")
+            .field("method", &self.method)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What of a request has not been written yet.
-#[derive(Debug)]
 pub(super) struct Outgoing<B> {
     /// The head, the size of a chunk, small pieces of the body.
     front: Vec<u8>,

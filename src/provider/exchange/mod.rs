@@ -1,10 +1,10 @@
 //! One request to a provider and its answer. No redirect is followed, no more is read than a token can need.
 
 use std::error::Error;
-use std::mem;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use std::{fmt, mem};
 
 use bytes::Bytes;
 use futures_util::future::{Either, select};
@@ -33,7 +33,6 @@ pub struct Target {
 }
 
 /// What a provider answered. Its content, in which a token may be, is zeroed when it is dropped.
-#[derive(Debug)]
 pub struct Answer {
     /// Its status.
     pub status: StatusCode,
@@ -41,6 +40,14 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// Its content, at most [`MAX_ANSWER_BYTES`].
     pub body: Bytes,
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer")
+            .field("status", &self.status)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Drop for Answer {
@@ -54,7 +61,6 @@ impl Drop for Answer {
 }
 
 /// A request to a provider, besides where it goes.
-#[derive(Debug)]
 pub struct Ask {
     /// Its method.
     pub method: Method,
@@ -62,6 +68,14 @@ pub struct Ask {
     pub headers: HeaderMap,
     /// Its content.
     pub body: Bytes,
+}
+
+impl fmt::Debug for Ask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ask")
+            .field("method", &self.method)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Sends a form and reads the answer.
