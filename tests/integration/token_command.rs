@@ -1,6 +1,5 @@
 //! `pillion token` tells how a fetch goes, and what to do where it does not.
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 
 use base64::Engine as _;
@@ -233,10 +232,8 @@ fn wrong(what: &str, setting: Setting) -> Setting {
         "scope" => setting.provider("scope = [\"too-much\"]"),
         "missing" => setting.provider("client_secret = { env = \"NOT_SET\" }"),
         "hang" => setting.provider("timeout = \"1s\""),
-        "refused" => {
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            setting.provider_at(format!("http://{}/", listener.local_addr().unwrap()))
-        }
+        // A port that nobody is given: what somebody has just left may be another's in the next moment.
+        "refused" => setting.provider_at("http://127.0.0.1:9/"),
         "unknown" => setting.provider_at("https://no-such-host.invalid/"),
         _ => setting,
     }
