@@ -91,6 +91,10 @@ impl Stream {
         let answered = poll_fn(|cx| {
             let _sent = upload.poll(cx);
             while let Poll::Ready(Some(Ok(interim))) = answer.poll_informational(cx) {
+                if interim.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    // HTTP/2 has none (RFC 9113 §8.6), and an app of HTTP/1.1 would take what follows for another protocol.
+                    return Poll::Ready(Ok(Err(Reason::PROTOCOL_ERROR.into())));
+                }
                 tell(interim.status(), interim.headers());
             }
             match Pin::new(&mut answer).poll(cx) {
