@@ -238,7 +238,7 @@ impl Sending<'_> {
 
     /// Passes an interim answer on to an app that knows such.
     fn pass_on(&self, status: StatusCode, headers: &HeaderMap) {
-        // 100 is between pillion and each of its neighbours; it has told the app already.
+        // 100 is between pillion and each of its neighbours: whoever waits for it in HTTP/1.1 has been told already.
         if status != StatusCode::CONTINUE
             && let Some(tell) = self.tell
         {
