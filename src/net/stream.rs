@@ -307,10 +307,10 @@ where
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self.is_over {
-            true => SizeHint::with_exact(0),
-            false => self.content.size_hint(),
+        if self.is_over {
+            return SizeHint::with_exact(0);
         }
+        self.content.size_hint()
     }
 }
 

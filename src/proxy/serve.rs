@@ -333,7 +333,8 @@ async fn serve_stream(
     let interim = Interim::default();
     let tell = |answer| interim.push(answer);
     let answering = proxy.handle(&worker, &inbound, &tell, request);
-    let ended = match stream.wait(pin!(answering), &interim).await {
+    let answer = stream.wait(pin!(answering), &interim).await;
+    let ended = match answer {
         Ok(answer) => stream.send(answer).await,
         Err(error) => Err(error),
     };
