@@ -20,7 +20,8 @@
 //! [`proxy::Proxy::handle`].
 //!
 //! 1. **accept**: [`net::listen`] deals the connection to a worker ([`proxy::serve`]), which learns from its first bytes
-//!    whether it is HTTP/1.1 or HTTP/2, and reads the head ([`net::inbound`]); [`proxy::framing`] and [`proxy::caller`] refuse what could be read in two ways, and web pages.
+//!    whether it is HTTP/1.1 or HTTP/2, and reads the head ([`net::inbound`], [`net::streams`]); [`proxy::framing`] and
+//!    [`proxy::caller`] refuse what could be read in two ways, and web pages.
 //! 2. **route**: [`proxy::target`] refuses paths that could mean another path; the first match of [`proxy::route`] it is.
 //! 3. **inputs**: [`proxy::inputs`] reads what the provider wants to know, and makes the *subject* of it.
 //! 4. **token**: [`token::Tokens::get`]. A fresh one takes no lock, whoever's it is ([`token::cache::slots::Slots`]); else one

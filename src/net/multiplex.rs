@@ -215,7 +215,7 @@ pub(super) struct State {
     /// No more streams: it is closed, or about to be.
     is_leaving: Cell<bool>,
     /// When a message last moved on any stream.
-    heard_at: Cell<Instant>,
+    heard_at: Rc<Cell<Instant>>,
     idle_since: Cell<Moment>,
     has_served: Cell<bool>,
 }
@@ -250,7 +250,7 @@ impl Line {
         let state = Rc::new(State {
             streams: Cell::new(0),
             is_leaving: Cell::new(false),
-            heard_at: Cell::new(Instant::now()),
+            heard_at: Rc::new(Cell::new(Instant::now())),
             idle_since: Cell::new(now),
             has_served: Cell::new(false),
         });
@@ -307,6 +307,10 @@ impl State {
     /// A message has moved.
     pub(super) fn hear(&self) {
         self.heard_at.set(Instant::now());
+    }
+
+    pub(super) fn heard_at(&self) -> Rc<Cell<Instant>> {
+        Rc::clone(&self.heard_at)
     }
 
     /// No more streams on this connection.

@@ -15,6 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, sleep};
 
 use super::alarm::Alarm;
+use super::content::Content;
 use super::multiplex::Line;
 
 /// A place on a connection, for one request.
@@ -90,6 +91,10 @@ impl Stream {
         let answered = poll_fn(|cx| {
             let _sent = upload.poll(cx);
             while let Poll::Ready(Some(Ok(interim))) = answer.poll_informational(cx) {
+                if interim.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    // HTTP/2 has none (RFC 9113 §8.6), and an app of HTTP/1.1 would take what follows for another protocol.
+                    return Poll::Ready(Ok(Err(Reason::PROTOCOL_ERROR.into())));
+                }
                 tell(interim.status(), interim.headers());
             }
             match Pin::new(&mut answer).poll(cx) {
@@ -225,9 +230,7 @@ where
 
 /// The body of an answer. Keeps the request going, too.
 pub struct StreamBody<B> {
-    content: RecvStream,
-    /// What is left of a declared length.
-    length: Option<u64>,
+    content: Content,
     upload: Upload<B>,
     /// Given up with the end of both.
     stream: Option<Rc<Stream>>,
@@ -246,9 +249,9 @@ where
         is_head: bool,
     ) -> Self {
         let declared = head.get(CONTENT_LENGTH).filter(|_| !is_head);
+        let heard_at = stream.line.state().heard_at();
         Self {
-            length: declared.and_then(|value| value.to_str().ok()?.parse().ok()),
-            content,
+            content: Content::new(content, declared, heard_at),
             upload,
             stream: Some(Rc::new(stream)),
             is_over: false,
@@ -272,30 +275,6 @@ where
             });
         }
     }
-
-    fn poll_content(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
-        loop {
-            match ready!(self.content.poll_data(cx)) {
-                Some(Ok(piece)) => {
-                    self.content.flow_control().release_capacity(piece.len())?;
-                    if let Some(length) = &mut self.length {
-                        *length = length.saturating_sub(piece.len() as u64);
-                    }
-                    if !piece.is_empty() {
-                        return Poll::Ready(Some(Ok(Frame::data(piece))));
-                    }
-                }
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                None => {
-                    let trailers = ready!(self.content.poll_trailers(cx))?;
-                    return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
-                }
-            }
-        }
-    }
 }
 
 impl<B> Body for StreamBody<B>
@@ -314,10 +293,7 @@ where
             return Poll::Ready(None);
         }
         let _sent = this.upload.poll(cx);
-        let frame = ready!(this.poll_content(cx));
-        if let Some(stream) = &this.stream {
-            stream.line.state().hear();
-        }
+        let frame = ready!(Pin::new(&mut this.content).poll_frame(cx));
         let is_piece = matches!(&frame, Some(Ok(frame)) if frame.is_data());
         if !is_piece {
             this.is_over = true;
@@ -331,18 +307,17 @@ where
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self.length {
-            _ if self.is_end_stream() => SizeHint::with_exact(0),
-            Some(length) => SizeHint::with_exact(length),
-            None => SizeHint::default(),
+        if self.is_over {
+            return SizeHint::with_exact(0);
         }
+        self.content.size_hint()
     }
 }
 
 impl<B> std::fmt::Debug for StreamBody<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("StreamBody")
-            .field("length", &self.length)
+            .field("content", &self.content)
             .finish_non_exhaustive()
     }
 }

@@ -46,6 +46,9 @@ struct Watched {
     on_trailers: Option<OnTrailers>,
 }
 
+/// Passes an interim answer (RFC 9110 §15.2) on to the app.
+pub type Tell<'a> = &'a dyn Fn(Response<()>);
+
 /// Told of an answer's trailers before the app is.
 pub(super) type OnTrailers = Box<dyn FnOnce(&HeaderMap)>;
 
@@ -133,15 +136,22 @@ fn switch(answer: UpstreamAnswer, idle: Duration) -> Response<AnswerBody> {
     Response::from_parts(head, AnswerBody::of(Content::Upgraded(upgraded)))
 }
 
-/// An interim answer (1xx) as bytes for the app, without what belongs to the upstream's connection.
-#[must_use]
-pub fn interim_bytes(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
-    let mut headers = headers.clone();
-    strip_connection_fields(&mut headers);
-    headers.remove(CONTENT_LENGTH);
+/// An upstream's interim answer (1xx) as the app's: without what belongs to the upstream's connection.
+pub(super) fn interim(status: StatusCode, headers: &HeaderMap) -> Response<()> {
+    let mut interim = Response::new(());
+    *interim.status_mut() = status;
+    *interim.headers_mut() = headers.clone();
+    strip_connection_fields(interim.headers_mut());
+    interim.headers_mut().remove(CONTENT_LENGTH);
+    interim
+}
+
+/// The same in HTTP/1.1.
+pub(super) fn interim_bytes(interim: &Response<()>) -> Vec<u8> {
+    let status = interim.status();
     let reason = status.canonical_reason().unwrap_or_default();
     let mut bytes = format!("HTTP/1.1 {} {reason}\r\n", status.as_u16()).into_bytes();
-    for (name, value) in &headers {
+    for (name, value) in interim.headers() {
         bytes.extend_from_slice(name.as_str().as_bytes());
         bytes.extend_from_slice(b": ");
         bytes.extend_from_slice(value.as_bytes());

@@ -33,9 +33,9 @@ use arc_swap::ArcSwap;
 use http::header::CONNECTION;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
-use hyper::body::{Body as _, Incoming};
+use http_body::Body as _;
 
-use self::answer::{AnswerBody, OnTrailers, UpstreamAnswer};
+use self::answer::{AnswerBody, OnTrailers, Tell, UpstreamAnswer};
 use self::attach::{Carried, Stripped, Writing};
 use self::caller::CallerRules;
 use self::grpc::Call;
@@ -52,6 +52,7 @@ use self::upstream::Sending;
 use self::verdict::{Refusal, Renew, Verdict};
 use crate::clock::Moment;
 use crate::metrics::{Metrics, Replay, RouteMetrics, Unauthorized};
+use crate::net::content::AppBody;
 use crate::net::inbound::Inbound;
 use crate::net::pool::PoolSettings;
 use crate::net::tls::ServerTls;
@@ -134,12 +135,14 @@ impl Proxy {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// Answers one request. Every failure becomes an answer here, and everything is counted here.
+    /// Answers one request. Every failure becomes an answer here, and everything is counted here. Interim answers are given
+    /// to `tell`.
     pub async fn handle(
         &self,
         worker: &Worker,
         inbound: &Inbound,
-        request: Request<Incoming>,
+        tell: Tell<'_>,
+        request: Request<AppBody>,
     ) -> Response<AnswerBody> {
         let (mut head, body) = request.into_parts();
         let mut observed = Observed::begin(self, worker, inbound, &mut head);
@@ -147,7 +150,8 @@ impl Proxy {
         let answered = {
             let (began, record) = (observed.began, &mut observed.record);
             let request = (&mut head, body);
-            let forwarding = pin!(self.forward(worker, inbound, request, call, began, record));
+            let forwarding =
+                pin!(self.forward(worker, (inbound, tell), request, call, began, record));
             Call::bound(call, forwarding).await
         };
         let (status, mut response) = match answered {
@@ -178,8 +182,8 @@ impl Proxy {
     async fn forward(
         &self,
         worker: &Worker,
-        inbound: &Inbound,
-        (head, body): (&mut Parts, Incoming),
+        (inbound, tell): (&Inbound, Tell<'_>),
+        (head, body): (&mut Parts, AppBody),
         call: Option<Call>,
         now: Moment,
         record: &mut Record,
@@ -224,14 +228,14 @@ impl Proxy {
 
         let subject = inputs.subject(&route.subject);
         let carried = carry(&route, onward, &subject, &inputs, now).await?;
-        let upload = self.upload(body, head.version, &route, onward, limits);
+        let upload = self.upload(body, &route, onward, limits);
         let mut exchange = Exchange {
             route: &route,
             onward,
             sending: &Sending {
                 pool: worker.pool(),
                 multiplex: worker.multiplex(),
-                inbound: (head.version == Version::HTTP_11).then_some(inbound),
+                tell: (head.version != Version::HTTP_10).then_some(tell),
                 upstream: &onward.upstream,
                 method: &head.method,
                 target: &target,
@@ -284,26 +288,15 @@ impl Proxy {
     }
 
     /// A request's body on its way to the upstream of `route`.
-    fn upload(
-        &self,
-        body: Incoming,
-        version: Version,
-        route: &Arc<Route>,
-        onward: &Onward,
-        limits: Limits,
-    ) -> Upload {
+    fn upload(&self, body: AppBody, route: &Arc<Route>, onward: &Onward, limits: Limits) -> Upload {
         let route = Arc::clone(route);
-        let upload = Upload::new(
+        Upload::new(
             body,
             onward.replay_limit,
             &self.budget,
             limits.body_idle,
             move |trailers| route.strip_trailers(trailers),
-        );
-        if version == Version::HTTP_2 {
-            return upload.with_marked_end();
-        }
-        upload
+        )
     }
 }
 

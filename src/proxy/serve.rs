@@ -5,20 +5,21 @@
 
 use std::cell::Cell;
 use std::convert::Infallible;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::rt::{Executor, Write as _};
+use http::Request;
+use hyper::body::Incoming;
+use hyper::rt::Write as _;
 use hyper::server::conn::http1::{self, Parts};
-use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioTimer;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -27,12 +28,14 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use super::replay::RequestBody;
 use super::roll::{Place, Roll};
 use super::upgrade::Upgraded;
-use super::{InFlight, Limits, Proxy, problem};
+use super::{InFlight, Limits, Proxy, answer, problem};
+use crate::net::content::AppBody;
 use crate::net::inbound::{Bounds, Inbound, InboundStream, Protocol, Scratch};
 use crate::net::multiplex::Multiplex;
 use crate::net::pool::Pool;
 use crate::net::relay::Relay;
 use crate::net::socket::{Accepted, Socket};
+use crate::net::streams::{AppStream, Interim, Streams};
 use crate::net::tls::ServerTls;
 use crate::net::workers::Dealt;
 
@@ -215,8 +218,10 @@ async fn talk(
 ) -> Talked {
     let stream = inbound.stream(&worker.scratch);
     let upgraded = Cell::new(None);
-    let service = service_fn(|request| async {
-        let mut response = proxy.handle(worker, inbound, request).await;
+    let tell = |answer| inbound.send_interim(&answer::interim_bytes(&answer));
+    let service = service_fn(|request: Request<Incoming>| async {
+        let request = request.map(AppBody::Left);
+        let mut response = proxy.handle(worker, inbound, &tell, request).await;
         if let Some(to) = response.body_mut().take_upgraded() {
             upgraded.set(Some((to, InFlight::begin(proxy, worker))));
         }
@@ -292,71 +297,53 @@ async fn relay(app: (Socket, Bytes), upgraded: Upgraded, worker: &Worker, roll: 
 }
 
 async fn serve_http2(proxy: Arc<Proxy>, worker: Rc<Worker>, inbound: Inbound, roll: Rc<Roll>) {
-    let stream = inbound.stream(&worker.scratch);
-    let service = service_fn(|request| {
-        let (proxy, worker, inbound) = (Arc::clone(&proxy), Rc::clone(&worker), inbound.clone());
-        async move { Ok::<_, Infallible>(proxy.handle(&worker, &inbound, request).await) }
-    });
-    let connection = http2::Builder::new(Tasks)
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS)
-        .max_header_list_size(HEADER_LIST_BYTES)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        // Of all streams together: an upstream that reads slowly holds up its own only.
-        .initial_connection_window_size(STREAMS * STREAM_WINDOW_BYTES)
-        .max_send_buf_size(SEND_BUFFER_BYTES)
-        // A caller may change its mind about streams, and make mistakes in some, but not for a living.
-        .max_pending_accept_reset_streams(PENDING_RESETS)
-        .max_local_error_reset_streams(STREAM_ERRORS)
-        .keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PING_TIMEOUT)
-        .serve_connection(stream, service);
-    let mut connection = pin!(connection);
+    let stream = TokioIo::new(inbound.stream(&worker.scratch));
+    let mut streams = match Streams::begin(stream).await {
+        Ok(streams) => streams,
+        Err(error) => return tracing::debug!(%error, "connection broke off"),
+    };
     let mut place = roll.place();
     let mut is_leaving = false;
     let ended = poll_fn(|cx| {
         // It is told as soon as it is used while the proxy drains: no answer can ask it to go.
         if place.is_stopped(cx) || (proxy.is_draining() && !is_leaving) {
             is_leaving = true;
-            connection.as_mut().graceful_shutdown();
+            streams.leave();
         }
-        connection.as_mut().poll(cx)
+        while let Some((request, stream)) = ready!(streams.poll_next(cx)?) {
+            let (proxy, worker, inbound) =
+                (Arc::clone(&proxy), Rc::clone(&worker), inbound.clone());
+            let request = request.map(AppBody::Right);
+            tokio::task::spawn_local(serve_stream(proxy, worker, inbound, request, stream));
+        }
+        Poll::Ready(Ok::<_, h2::Error>(()))
     });
     if let Err(error) = ended.await {
         tracing::debug!(%error, "connection broke off");
     }
 }
 
-/// Runs the streams of a connection on its worker's thread.
-#[derive(Clone, Copy)]
-struct Tasks;
-
-impl<F> Executor<F> for Tasks
-where
-    F: Future<Output = ()> + 'static,
-{
-    fn execute(&self, stream: F) {
-        tokio::task::spawn_local(stream);
+async fn serve_stream(
+    proxy: Arc<Proxy>,
+    worker: Rc<Worker>,
+    inbound: Inbound,
+    request: Request<AppBody>,
+    mut stream: AppStream,
+) {
+    let interim = Interim::default();
+    let tell = |answer| interim.push(answer);
+    let answering = proxy.handle(&worker, &inbound, &tell, request);
+    let answer = stream.wait(pin!(answering), &interim).await;
+    let ended = match answer {
+        Ok(answer) => stream.send(answer).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "stream broke off");
     }
 }
 
 /// How often idle connections are looked at.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
-/// Streams that one connection may have open, as most servers allow (RFC 9113 §6.5.2).
-const STREAMS: u32 = 100;
-/// What is read of a head in HTTP/2, with 32 bytes more for each field: twice what is allowed, so that most who send too
-/// much read why. A larger one is told a bare 431.
-const HEADER_LIST_BYTES: u32 = 32 * 1024;
-/// What of a request's body may be under way on one stream.
-const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
-/// What of an answer may wait for its caller on one stream.
-const SEND_BUFFER_BYTES: usize = 64 * 1024;
-/// Streams that were reset before they were looked at; one more closes the connection (CVE-2023-44487).
-const PENDING_RESETS: usize = 20;
-/// Streams that had to be reset for their caller's mistakes; one more closes the connection (CVE-2025-8671).
-const STREAM_ERRORS: usize = 100;
-/// How often a caller of HTTP/2 is asked whether it is there, and how long it may take to say so.
-const PING_INTERVAL: Duration = Duration::from_secs(60);
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// hyper wants no smaller buffer.
 const LEAST_BUFFER_BYTES: usize = 8192;

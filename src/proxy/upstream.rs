@@ -1,6 +1,7 @@
 //! Sends a request to the upstream that its route names, and to no other.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,14 +12,13 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body::Body as _;
 use tokio::time::Instant;
 
-use super::answer::{self, UpstreamAnswer};
+use super::answer::{self, Tell, UpstreamAnswer};
 use super::attach::Writing;
 use super::peek::Peekable;
 use super::problem::ProxyError;
 use super::replay::{RequestBody, Upload, UploadError};
 use crate::net::body::EitherBody;
 use crate::net::connect::{Endpoint, HttpVersion};
-use crate::net::inbound::Inbound;
 use crate::net::multiplex::{Connected, Multiplex};
 use crate::net::pool::{Connection, NoAnswer, Pool, RequestHead};
 use crate::net::stream::{self, Stream};
@@ -73,15 +73,13 @@ impl Upstream {
 }
 
 /// Everything about sending that stays the same from one attempt to the next.
-#[derive(Debug)]
 pub struct Sending<'a> {
     /// The worker's connections.
     pub pool: &'a Rc<Pool<RequestBody>>,
     /// Those of HTTP/2.
     pub multiplex: &'a Rc<Multiplex>,
-    /// Where interim answers go; nowhere for an app that does not know them (HTTP/1.0), or in HTTP/2, where hyper's server
-    /// writes none.
-    pub inbound: Option<&'a Inbound>,
+    /// Where interim answers go; nowhere for an app that does not know them (HTTP/1.0).
+    pub tell: Option<Tell<'a>>,
     /// To whom.
     pub upstream: &'a Upstream,
     /// The request's method.
@@ -240,12 +238,21 @@ impl Sending<'_> {
 
     /// Passes an interim answer on to an app that knows such.
     fn pass_on(&self, status: StatusCode, headers: &HeaderMap) {
-        // 100 is between pillion and each of its neighbours; it has told the app already.
+        // 100 is between pillion and each of its neighbours: whoever waits for it in HTTP/1.1 has been told already.
         if status != StatusCode::CONTINUE
-            && let Some(inbound) = self.inbound
+            && let Some(tell) = self.tell
         {
-            inbound.send_interim(&answer::interim_bytes(status, headers));
+            tell(answer::interim(status, headers));
         }
+    }
+}
+
+impl fmt::Debug for Sending<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sending")
+            .field("method", &self.method)
+            .field("upstream", &self.upstream)
+            .finish_non_exhaustive()
     }
 }
 

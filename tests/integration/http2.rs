@@ -267,6 +267,50 @@ async fn answers_without_a_body_say_what_it_would_have_been() {
 }
 
 #[tokio::test]
+async fn an_answer_says_when_it_came() {
+    let upstream = Raw::answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+    let stage = Stage::set().upstream_at(upstream.url()).start().await;
+    let app = stage.http2().await;
+    for path in ["/api/", "/nowhere"] {
+        let reply = app.get(path).await;
+        let date = reply.field("date").unwrap();
+        assert!(httpdate::parse_http_date(date).is_ok(), "{date}");
+    }
+    let dated = "HTTP/1.1 200 OK\r\ndate: then\r\ncontent-length: 0\r\n\r\n";
+    let upstream = Raw::answering(dated).await;
+    let stage = Stage::set().upstream_at(upstream.url()).start().await;
+    let reply = stage.http2().await.get("/api/").await.expect_ok();
+    assert_eq!(reply.field("date"), Some("then"));
+}
+
+/// It need not send the rest, and is not told that anything went wrong (RFC 9113 §8.1).
+#[tokio::test]
+async fn an_app_that_is_answered_before_it_has_said_everything_may_stop() {
+    let stage = Stage::new().await;
+    let (mut frames, mut seen) = Frames::connect(stage.address()).await;
+    let post = frames::head(&[
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":authority", "localhost"),
+        (":path", "/nowhere"),
+    ]);
+    let flags = frames::END_HEADERS;
+    frames.send(frames::HEADERS, flags, 1, &post).await.unwrap();
+    let mut kinds = Vec::new();
+    loop {
+        let frame = seen.next().await.unwrap();
+        if frame.stream == 1 {
+            kinds.push(frame.kind);
+        }
+        if frame.kind == frames::RST_STREAM {
+            assert_eq!(frame.code(0), 0);
+            break;
+        }
+    }
+    assert_eq!(kinds, [frames::HEADERS, frames::DATA, frames::RST_STREAM]);
+}
+
+#[tokio::test]
 async fn trailers_pass_in_both_directions() {
     let stage = Stage::new().await;
     let app = stage.http2().await;

@@ -35,6 +35,7 @@ mod http2;
 mod http2_upstreams;
 mod idle;
 mod init;
+mod interim;
 mod kubernetes;
 mod layers;
 mod lifecycle;

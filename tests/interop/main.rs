@@ -10,6 +10,7 @@
 )]
 
 mod certificates;
+mod early_hints;
 mod graphql_yoga;
 mod grpc;
 mod httplint;

@@ -16,8 +16,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
+
+use crate::net::content::AppBody;
 
 /// What all kept bodies of the process may take together.
 #[derive(Clone, Debug)]
@@ -54,10 +55,10 @@ impl Budget {
 }
 
 /// The body of one request, for as many attempts as it takes. `B` is the app's.
-pub struct Upload<B = Incoming>(Option<Rc<RefCell<Source<B>>>>);
+pub struct Upload<B = AppBody>(Option<Rc<RefCell<Source<B>>>>);
 
 /// One attempt's view of an [`Upload`].
-pub struct RequestBody<B = Incoming> {
+pub struct RequestBody<B = AppBody> {
     source: Option<Rc<RefCell<Source<B>>>>,
     attempt: u32,
 }
@@ -83,7 +84,6 @@ struct Source<B> {
     idle: Duration,
     idle_timer: Option<Pin<Box<Sleep>>>,
     filter: Box<dyn Fn(&mut HeaderMap)>,
-    has_marked_end: bool,
 }
 
 /// Why the app's body came to no end.
@@ -136,18 +136,7 @@ where
             idle,
             idle_timer: None,
             filter: Box::new(filter),
-            has_marked_end: false,
         }))))
-    }
-
-    /// The same for a body of HTTP/2, whose last frame is marked: one that stops without it, because its stream was reset
-    /// without an error, has broken off.
-    #[must_use]
-    pub fn with_marked_end(self) -> Self {
-        if let Some(source) = &self.0 {
-            source.borrow_mut().has_marked_end = true;
-        }
-        self
     }
 
     /// The body for the next attempt, from its first byte. The one before gets nothing more.
@@ -269,10 +258,6 @@ where
             return Poll::Ready(self.give_trailers());
         }
         match ready!(self.poll_app(cx)) {
-            None if self.has_marked_end && !self.app.is_end_stream() => {
-                self.failed = Some(UploadError::BrokeOff);
-                Poll::Ready(Some(Err(UploadError::BrokeOff)))
-            }
             None => {
                 self.ended = true;
                 Poll::Ready(None)
@@ -299,8 +284,7 @@ where
 
     /// Whether it is clear that nothing follows what has been given: nobody asks for the end of such a body.
     fn is_given(&self) -> bool {
-        let is_marked = self.has_marked_end
-            && self.next >= self.kept.len()
+        let is_marked = self.next >= self.kept.len()
             && self.trailers.is_none()
             && self.failed.is_none()
             && self.app.is_end_stream();
