@@ -70,7 +70,7 @@ fn tokens(criterion: &mut Criterion) {
     let plan = plan(&runtime, &provider);
     let tokens = plan.providers.first().unwrap();
     let tenant = |name: &str| {
-        let subject = Subject::new(vec![Input::Text(name.into())]);
+        let subject = Subject::new([Input::Text(name)]);
         runtime
             .block_on(tokens.get(&subject, Moment::now()))
             .unwrap();

@@ -211,7 +211,7 @@ impl RouteTable {
         let tried = tried.take_while(|route| !taken.is_some_and(|taken| Arc::ptr_eq(taken, route)));
         let passed_over = tried.map(|route| PassedOver {
             route: Arc::clone(route),
-            path: !matches!(route.matcher.matches(target.path), Ok(Some(_))),
+            path: !matches!(route.matcher.matches(target), Ok(Some(_))),
             host: !route.matcher.takes_host(host),
             method: !route.matcher.takes_method(method),
         });
