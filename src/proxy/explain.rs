@@ -14,13 +14,14 @@ use http::{HeaderMap, Method, Request};
 use http_body::Body as _;
 use http_body_util::Full;
 
+use super::Plan;
+use super::framing::{self, RequestLine};
 use super::hand_out::{self, Asked};
 use super::inputs::{self, Inputs};
 use super::problem::ProxyError;
 use super::replay::{Budget, Upload};
 use super::route::{Destination, Matched, Onward, Route, RouteTable};
 use super::target::Target;
-use super::{Plan, framing};
 use crate::provider::Subject;
 use crate::token::Tokens;
 
@@ -113,7 +114,12 @@ async fn follow(
     budget: &Budget,
     seen: &mut Explanation,
 ) -> Result<Course, ProxyError> {
-    framing::check(request.headers(), request.version(), received)?;
+    let line = RequestLine {
+        method: request.method(),
+        uri: request.uri(),
+        version: request.version(),
+    };
+    framing::check(line, request.headers(), received)?;
     let (head, body) = request.into_parts();
     let host = plan.admit(&head, &head.headers, local)?.into_owned();
     let Parts {

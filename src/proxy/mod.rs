@@ -38,6 +38,7 @@ use http_body::Body as _;
 use self::answer::{AnswerBody, OnTrailers, Tell, UpstreamAnswer};
 use self::attach::{Carried, Stripped, Writing};
 use self::caller::CallerRules;
+use self::framing::RequestLine;
 use self::grpc::Call;
 use self::hand_out::Asked;
 use self::inputs::Inputs;
@@ -145,6 +146,8 @@ impl Proxy {
         request: Request<AppBody>,
     ) -> Response<AnswerBody> {
         let (mut head, body) = request.into_parts();
+        // Before anything is added to its fields.
+        let framed = check_framing(inbound, &head);
         let mut observed = Observed::begin(self, worker, inbound, &mut head);
         let (version, call) = (head.version, Call::of(&head));
         let answered = {
@@ -152,7 +155,10 @@ impl Proxy {
             let request = (&mut head, body);
             let forwarding =
                 pin!(self.forward(worker, (inbound, tell), request, call, began, record));
-            Call::bound(call, forwarding).await
+            match framed {
+                Ok(()) => Call::bound(call, forwarding).await,
+                Err(error) => Err(error),
+            }
         };
         let (status, mut response) = match answered {
             Ok(response) => (response.status(), response),
@@ -274,11 +280,8 @@ impl Proxy {
         head: &'a Parts,
         headers: &HeaderMap,
     ) -> Result<(Limits, Matched<'a>), ProxyError> {
-        let version = head.version;
-        if version == Version::HTTP_2 {
+        if head.version == Version::HTTP_2 {
             framing::check_http2(&head.uri, headers)?;
-        } else {
-            inbound.begin_request(|received| framing::check(headers, version, received))?;
         }
         let plan = self.plan.load();
         let host = plan.admit(head, headers, inbound.local())?;
@@ -317,6 +320,19 @@ impl Plan {
         }
         self.callers.check(head.version, &head.uri, headers, local)
     }
+}
+
+/// Whether the framing of a request is one that can be read in one way only. Of HTTP/2, that is asked later.
+fn check_framing(inbound: &Inbound, head: &Parts) -> Result<(), ProxyError> {
+    if head.version == Version::HTTP_2 {
+        return Ok(());
+    }
+    let line = RequestLine {
+        method: &head.method,
+        uri: &head.uri,
+        version: head.version,
+    };
+    inbound.begin_request(|received| framing::check(line, &head.headers, received))
 }
 
 /// The tokens for one attempt, the route's own first.
