@@ -162,11 +162,11 @@ async fn follow(
     let outbound_target = onward.upstream.target(rest, query.as_deref());
     let has_content = !body.is_end_stream();
     let upgrade = onward.upgrades.asked_for(version, &headers, has_content);
-    let mut stripped = onward.attach.strip(headers, &route.inputs, upgrade)?;
+    let stripped = onward.attach.strip(headers, &route.inputs, upgrade)?;
     check_inputs(&route, onward, &inputs)?;
     let head = onward
         .attach
-        .preview(&mut stripped, &onward.upstream.host, &inputs)?;
+        .preview(&stripped, &onward.upstream.host, &inputs)?;
     let upload = Upload::new(
         body,
         onward.replay_limit,

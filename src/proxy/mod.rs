@@ -229,13 +229,13 @@ impl Proxy {
         let upgrade = onward
             .upgrades
             .asked_for(head.version, &headers, has_content);
-        let mut stripped = onward.attach.strip(headers, &route.inputs, upgrade)?;
+        let stripped = onward.attach.strip(headers, &route.inputs, upgrade)?;
         record.conflict = stripped.conflict;
 
         let subject = inputs.subject(&route.subject);
         let carried = carry(&route, onward, &subject, &inputs, now).await?;
         let upload = self.upload(body, &route, onward, limits);
-        let mut exchange = Exchange {
+        let exchange = Exchange {
             route: &route,
             onward,
             sending: &Sending {
@@ -249,7 +249,7 @@ impl Proxy {
                 wants_upgrade: upgrade.is_some(),
                 response_time: onward.timeouts.response,
             },
-            stripped: &mut stripped,
+            stripped: &stripped,
             inputs: &inputs,
             is_call: call.is_some(),
         };
@@ -368,7 +368,7 @@ struct Exchange<'a> {
     route: &'a Arc<Route>,
     onward: &'a Onward,
     sending: &'a Sending<'a>,
-    stripped: &'a mut Stripped,
+    stripped: &'a Stripped,
     inputs: &'a Inputs,
     /// Whether it is a call of gRPC.
     is_call: bool,
@@ -377,13 +377,13 @@ struct Exchange<'a> {
 impl Exchange<'_> {
     /// Sends the request, and once more with a new token if the first one is refused.
     async fn carry_out(
-        &mut self,
+        &self,
         subject: Subject,
         carried: Carried,
         record: &mut Record,
     ) -> Result<(UpstreamAnswer, Option<OnTrailers>), ProxyError> {
         let sent_at = Moment::now();
-        let mut answer = self.send(&carried).await?;
+        let mut answer = self.send(&carried, sent_at).await?;
         record.upstream_took = Some(sent_at.elapsed());
 
         let keeps_authorization = self.stripped.keeps_authorization;
@@ -405,7 +405,7 @@ impl Exchange<'_> {
         Ok((answer, None))
     }
 
-    async fn send(&mut self, carried: &Carried) -> Result<UpstreamAnswer, ProxyError> {
+    async fn send(&self, carried: &Carried, now: Moment) -> Result<UpstreamAnswer, ProxyError> {
         let writing = Writing {
             attach: &self.onward.attach,
             stripped: self.stripped,
@@ -413,7 +413,7 @@ impl Exchange<'_> {
             carried,
             inputs: self.inputs,
         };
-        self.sending.send(writing).await
+        self.sending.send(writing, now).await
     }
 
     async fn judge(&self, answer: &mut UpstreamAnswer) -> Verdict {
@@ -426,7 +426,7 @@ impl Exchange<'_> {
 
     /// A refusal: good by our clock, not by the upstream's. One new token, one replay; without either the refusal is the answer.
     async fn renew_and_replay(
-        &mut self,
+        &self,
         refusal: Refusal,
         subject: &Subject,
         refused: &Carried,
@@ -465,7 +465,7 @@ impl Exchange<'_> {
         self.sending.upload.supersede();
         answer::drain(answer).await;
         let sent_at = Moment::now();
-        let replayed = self.replay(&carried).await;
+        let replayed = self.replay(&carried, sent_at).await;
         record.replay_took = Some(sent_at.elapsed());
         record.replay = Some(match &replayed {
             Err(_) => Replay::Error,
@@ -479,8 +479,12 @@ impl Exchange<'_> {
         replayed.map(|(answer, _)| answer)
     }
 
-    async fn replay(&mut self, carried: &Carried) -> Result<(UpstreamAnswer, Verdict), ProxyError> {
-        let mut answer = self.send(carried).await?;
+    async fn replay(
+        &self,
+        carried: &Carried,
+        now: Moment,
+    ) -> Result<(UpstreamAnswer, Verdict), ProxyError> {
+        let mut answer = self.send(carried, now).await?;
         let verdict = self.judge(&mut answer).await;
         if verdict == Verdict::Accepted {
             carried.accept();
