@@ -345,7 +345,11 @@ async fn carry(
 ) -> Result<Carried, ProxyError> {
     route.tokens.check_inputs(subject)?;
     let own = route.tokens.get(subject, now).await?;
-    let others = carry_others(onward, inputs, now).await?;
+    let others = if onward.others.is_empty() {
+        Vec::new()
+    } else {
+        carry_others(onward, inputs, now).await?
+    };
     Ok(Carried { own, others })
 }
 
