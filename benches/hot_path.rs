@@ -34,7 +34,7 @@ criterion_group! {
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(2))
         .sample_size(30);
-    targets = routes, tokens
+    targets = routes, tokens, subjects
 }
 criterion_main!(hot_path);
 
@@ -70,7 +70,7 @@ fn tokens(criterion: &mut Criterion) {
     let plan = plan(&runtime, &provider);
     let tokens = plan.providers.first().unwrap();
     let tenant = |name: &str| {
-        let subject = Subject::new(vec![Input::Text(name.into())]);
+        let subject = Subject::new([Input::Text(name)]);
         runtime
             .block_on(tokens.get(&subject, Moment::now()))
             .unwrap();
@@ -85,6 +85,33 @@ fn tokens(criterion: &mut Criterion) {
     ] {
         group.bench_function(name, |bencher| {
             bencher.iter_custom(|times| together(tokens, &subjects, times));
+        });
+    }
+}
+
+/// With many, what a token's look-up takes is the time until its memory is there.
+fn subjects(criterion: &mut Criterion) {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let plan = plan(&runtime, SIGNED);
+    let tokens = plan.providers.first().unwrap();
+    let mut group = criterion.benchmark_group("a fresh token of one of so many subjects");
+    for count in [1, 100_000] {
+        let subjects: Vec<_> = (0..count)
+            .map(|number| Subject::new([Input::Text(&format!("tenant-{number}"))]))
+            .collect();
+        runtime.block_on(async {
+            for subject in &subjects {
+                tokens.get(subject, Moment::now()).await.unwrap();
+            }
+        });
+        let now = Moment::now();
+        let mut in_turn = subjects.iter().cycle();
+        group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
+            bencher.iter(|| {
+                let token = tokens.get(in_turn.next().unwrap(), now).now_or_never();
+                // As a request does, that writes it.
+                black_box(token.unwrap().unwrap().bearer().as_bytes().len())
+            });
         });
     }
 }
@@ -148,6 +175,22 @@ client_id = "app"
 client_secret = { env = "SECRET" }
 inputs = ["tenant"]
 params = { tenant = "{input.tenant}" }
+
+[[route]]
+path = "/{tenant}"
+upstream = "https://api.example"
+provider = "tenants"
+inputs = { tenant = "{path.tenant}" }
+"#;
+
+const SIGNED: &str = r#"
+[provider.tenants]
+type = "jwt"
+alg = "HS256"
+key = { env = "SECRET" }
+inputs = ["tenant"]
+claims = { sub = "{input.tenant}" }
+max_entries = 100000
 
 [[route]]
 path = "/{tenant}"

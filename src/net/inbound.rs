@@ -11,12 +11,14 @@ use std::future::Future as _;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::LazyLock;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use std::{fmt, io};
 
 use http::StatusCode;
 use hyper::rt::{Read, ReadBufCursor, Write};
+use memchr::memmem::Finder;
 use tokio::io::ReadBuf;
 use tokio::time::{Sleep, sleep};
 
@@ -481,13 +483,15 @@ fn is_unfinished(head: &[u8]) -> bool {
         && memchr::memmem::find(begun, b"\r\n\r\n").is_none()
 }
 
-/// The head that `bytes` begin with, if it is whole.
+/// The head that `bytes` begin with, if it is whole and something is behind it.
 fn end_of_head(bytes: &[u8]) -> Option<&[u8]> {
-    let begins = bytes.first().is_some_and(u8::is_ascii_graphic);
-    let end = begins.then(|| memchr::memmem::find(bytes, b"\r\n\r\n"))??;
+    let begins = bytes.first().is_some_and(u8::is_ascii_graphic) && !bytes.ends_with(b"\r\n\r\n");
+    let end = begins.then(|| END_OF_HEAD.find(bytes))??;
     bytes.get(..end + 4)
 }
 
+/// Made once: that takes as long as to find it.
+static END_OF_HEAD: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"));
 /// What every connection of HTTP/2 begins with, and none of HTTP/1.1.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// What is read to learn the protocol: no more than hyper takes at once.

@@ -5,7 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -63,8 +63,7 @@ where
 
     /// The most recently used idle connection to `endpoint` that still is good.
     #[must_use]
-    pub fn take(&self, endpoint: &Endpoint) -> Option<Box<Connection<B>>> {
-        let now = Moment::now();
+    pub fn take(&self, endpoint: &Endpoint, now: Moment) -> Option<Box<Connection<B>>> {
         loop {
             let mut connection = self
                 .idle
@@ -161,26 +160,33 @@ where
     /// # Errors
     ///
     /// When there is no head in time, or the connection breaks before: with what is known about what was sent.
-    pub async fn send(
+    pub fn send<D, T>(
         mut self: Box<Self>,
-        head: RequestHead<'_>,
+        head: &RequestHead<'_>,
         body: B,
-        deadline: impl Fn() -> Instant,
-        mut tell: impl FnMut(StatusCode, &HeaderMap),
-    ) -> Result<Response<UpstreamBody<B>>, NoAnswer> {
-        self.line.begin(&head, body);
-        let (status, headers) = poll_fn(|cx| match self.line.poll_head(cx, &mut tell) {
-            Poll::Ready(head) => Poll::Ready(head.map_err(|cause| self.failed(cause))),
-            Poll::Pending => self
-                .alarm
-                .poll(cx, deadline())
-                .map(|()| Err(NoAnswer::Late)),
-        })
-        .await?;
-        let mut response = Response::new(UpstreamBody::new(self));
-        *response.status_mut() = status;
-        *response.headers_mut() = headers;
-        Ok(response)
+        deadline: D,
+        mut tell: T,
+    ) -> impl Future<Output = Result<Response<UpstreamBody<B>>, NoAnswer>> + use<B, D, T>
+    where
+        D: Fn() -> Instant,
+        T: FnMut(StatusCode, &HeaderMap),
+    {
+        // Written down at once, so that whoever waits need not carry the head along.
+        self.line.begin(head, body);
+        async move {
+            let (status, headers) = poll_fn(|cx| match self.line.poll_head(cx, &mut tell) {
+                Poll::Ready(head) => Poll::Ready(head.map_err(|cause| self.failed(cause))),
+                Poll::Pending => self
+                    .alarm
+                    .poll(cx, deadline())
+                    .map(|()| Err(NoAnswer::Late)),
+            })
+            .await?;
+            let mut response = Response::new(UpstreamBody::new(self));
+            *response.status_mut() = status;
+            *response.headers_mut() = headers;
+            Ok(response)
+        }
     }
 
     fn failed(&self, cause: Broken) -> NoAnswer {

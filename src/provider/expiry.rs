@@ -189,7 +189,7 @@ mod tests {
             headers,
             body: Bytes::new(),
         };
-        let subject = Subject::new(vec![Input::Text("1440".into())]);
+        let subject = Subject::new([Input::Text("1440")]);
         let from = Stated {
             answer: &answer,
             document: Some(document),

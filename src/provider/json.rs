@@ -28,7 +28,7 @@ pub enum Json<T> {
 pub(super) fn placed<'a, R, E: From<FilterError>>(
     template: &'a Template<R>,
     value: impl Fn(&'a R) -> Result<Cow<'a, str>, E>,
-    input: impl Fn(&R) -> Option<&'a Input>,
+    input: impl Fn(&R) -> Option<Input<'a>>,
 ) -> Result<Value, E> {
     let text = template.render(value)?;
     let typed = match template.as_placeholder() {

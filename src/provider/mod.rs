@@ -28,8 +28,11 @@ pub mod template;
 
 use std::fmt;
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState};
+use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
+
+use smallvec::SmallVec;
 
 use self::graphql::GraphQl;
 use self::http::Http;
@@ -246,23 +249,24 @@ impl<'a> Call<'a> {
 
 /// Whose token it is: the values of the provider's inputs, in their order. Empty for the process itself.
 ///
-/// Typed, never concatenated: `["a", "bc"]` is not `["ab", "c"]`.
+/// Typed, never concatenated: `["a", "bc"]` is not `["ab", "c"]`. Each value is there as its length and kind, and then its text.
+/// Where all of them are short, as a UUID is, they take no memory of their own: the slots are found by what is in their table.
 #[derive(Clone, Default, Eq, Hash, PartialEq)]
-pub struct Subject(Arc<[Input]>);
+pub struct Subject(SmallVec<[u8; SHORT_BYTES]>);
 
 /// The value of an input.
-#[derive(Clone, Eq, Hash, PartialEq)]
-pub enum Input {
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub enum Input<'a> {
     /// Text, as it is.
-    Text(Box<str>),
+    Text(&'a str),
     /// Another JSON value, in its one canonical form.
-    Json(Box<str>),
+    Json(&'a str),
 }
 
-impl Input {
+impl<'a> Input<'a> {
     /// The value as text: what stands in a URL, a form or a field.
     #[must_use]
-    pub fn as_str(&self) -> &str {
+    pub const fn as_str(self) -> &'a str {
         match self {
             Self::Text(text) | Self::Json(text) => text,
         }
@@ -270,7 +274,7 @@ impl Input {
 }
 
 /// Inputs are people's numbers and names: not even a log of everything shows one.
-impl fmt::Debug for Input {
+impl fmt::Debug for Input<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[input]")
     }
@@ -279,29 +283,74 @@ impl fmt::Debug for Input {
 impl Subject {
     /// A subject of these input values.
     #[must_use]
-    pub fn new(values: Vec<Input>) -> Self {
-        Self(values.into())
+    pub fn new<'a>(values: impl IntoIterator<Item = Input<'a>>) -> Self {
+        let mut subject = Self::default();
+        values.into_iter().for_each(|value| subject.push(value));
+        subject
+    }
+
+    /// Adds the value of one more input.
+    pub fn push(&mut self, value: Input<'_>) {
+        let (text, is_json) = match value {
+            Input::Text(text) => (text, 0),
+            Input::Json(text) => (text, 1),
+        };
+        // What could be longer than 2 GiB has long been refused.
+        let [a, b, c, d, ..] = (text.len() << 1 | is_json).to_le_bytes();
+        self.0.extend_from_slice(&[a, b, c, d]);
+        self.0.extend_from_slice(text.as_bytes());
+    }
+
+    /// The subject that these of its inputs are, in this order.
+    #[must_use]
+    pub fn of(&self, indices: &[usize]) -> Self {
+        let pieces = indices.iter().filter_map(|index| self.pieces().nth(*index));
+        pieces.fold(Self::default(), |mut subject, piece| {
+            subject.0.extend_from_slice(piece);
+            subject
+        })
     }
 
     /// The value of the provider's `index`th input.
     #[must_use]
     pub fn input(&self, index: usize) -> &str {
-        self.0.get(index).map_or("", Input::as_str)
+        self.inputs().nth(index).map_or("", Input::as_str)
     }
 
     /// All values, in order.
-    #[must_use]
-    pub fn inputs(&self) -> &[Input] {
-        &self.0
+    pub fn inputs(&self) -> impl Iterator<Item = Input<'_>> + Clone {
+        self.pieces().filter_map(|piece| {
+            let (prefix, text) = piece.split_first_chunk()?;
+            let text = str::from_utf8(text).ok()?;
+            Some(match u32::from_le_bytes(*prefix) & 1 {
+                0 => Input::Text(text),
+                _ => Input::Json(text),
+            })
+        })
+    }
+
+    /// Each value as it is kept.
+    fn pieces(&self) -> impl Iterator<Item = &[u8]> + Clone {
+        let mut rest = self.0.as_slice();
+        iter::from_fn(move || {
+            let prefix = rest.first_chunk()?;
+            let length = usize::try_from(u32::from_le_bytes(*prefix) >> 1).ok()?;
+            let (piece, after) = rest.split_at_checked(prefix.len() + length)?;
+            rest = after;
+            Some(piece)
+        })
     }
 }
 
 /// Subjects are people's: not even a log of everything shows one.
 impl fmt::Debug for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Subject({} inputs)", self.0.len())
+        write!(f, "Subject({} inputs)", self.pieces().count())
     }
 }
+
+/// A UUID and what is before it.
+const SHORT_BYTES: usize = 40;
 
 /// What a source answers.
 pub struct Grant {

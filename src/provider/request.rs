@@ -120,7 +120,7 @@ impl<'a> Values<'a> {
 
     fn json<'b>(&'b self, template: &'b Template<Part>) -> Result<Value, FetchError> {
         let input = |part: &Part| match part {
-            Part::Input(index) => self.call.subject.inputs().get(*index),
+            Part::Input(index) => self.call.subject.inputs().nth(*index),
             Part::Secret(_) | Part::Parent | Part::RefreshToken => None,
         };
         json::placed(template, |part| self.text(*part), input)
@@ -241,9 +241,9 @@ mod tests {
         }
     }
 
-    fn fill(parts: &RequestParts, inputs: &[Input]) -> Result<(String, Ask), FetchError> {
+    fn fill(parts: &RequestParts, inputs: &[Input<'_>]) -> Result<(String, Ask), FetchError> {
         let (subject, parent) = (
-            Subject::new(inputs.to_vec()),
+            Subject::new(inputs.iter().copied()),
             Secret::new("PARENT".to_owned()),
         );
         let call = Call {
@@ -255,8 +255,8 @@ mod tests {
         parts.fill(&values)
     }
 
-    fn text(text: &str) -> Input {
-        Input::Text(text.into())
+    fn text(text: &str) -> Input<'_> {
+        Input::Text(text)
     }
 
     #[test]
@@ -320,7 +320,7 @@ mod tests {
             body: Body::Json(root),
             ..parts("/")
         };
-        let phones = Input::Json(r#"[{"hash":"x","primary":true}]"#.into());
+        let phones = Input::Json(r#"[{"hash":"x","primary":true}]"#);
         let (_, ask) = fill(&request, &[phones]).unwrap();
         let sent: Value = serde_json::from_slice(&ask.body).unwrap();
         assert_eq!(

@@ -160,11 +160,11 @@ impl fmt::Debug for Secrets {
 pub(super) fn redact<'a>(
     text: &str,
     secrets: impl Iterator<Item = &'a Secret>,
-    inputs: &'a [Input],
+    inputs: impl Iterator<Item = Input<'a>>,
 ) -> String {
     secrets
         .map(Secret::reveal)
-        .chain(inputs.iter().map(Input::as_str))
+        .chain(inputs.map(Input::as_str))
         // What is shorter is in every text.
         .filter(|hidden| hidden.len() >= 4)
         .fold(text.to_owned(), |text, hidden| text.replace(hidden, "***"))

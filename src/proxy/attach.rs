@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, PROXY_AUTHORIZATION, TE,
-    TRAILER, UPGRADE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value as Json;
+use smallvec::SmallVec;
 
 use super::inputs::{InputRule, Inputs, RequestPart};
 use super::problem::ProxyError;
@@ -116,7 +117,7 @@ impl fmt::Debug for Stripped {
 }
 
 impl Stripped {
-    /// The head as it was last written.
+    /// What is left of the head.
     #[must_use]
     pub fn into_headers(self) -> HeaderMap {
         self.headers
@@ -124,12 +125,12 @@ impl Stripped {
 }
 
 /// Writes heads with these tokens, one for each time that a request is sent.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Writing<'a> {
     /// What is written.
     pub attach: &'a Attach,
     /// On what.
-    pub stripped: &'a mut Stripped,
+    pub stripped: &'a Stripped,
     /// The `Host` of the upstream.
     pub host: &'a HeaderValue,
     /// The tokens.
@@ -138,17 +139,46 @@ pub struct Writing<'a> {
     pub inputs: &'a Inputs,
 }
 
-impl Writing<'_> {
+/// A head in parts, none of them copied: together, each field of the route is there exactly once.
+pub struct Written<'a> {
+    /// The `Host` of the upstream.
+    pub host: &'a HeaderValue,
+    /// What the app sent, its own `Host` included.
+    pub sent: &'a HeaderMap,
+    /// What the route sets, and the app's head does not have.
+    pub set: SmallVec<[(&'a HeaderName, Cow<'a, HeaderValue>); 1]>,
+}
+
+impl<'a> Writing<'a> {
     /// The head: each field of the route set exactly once, `Host` from the upstream.
     ///
     /// # Errors
     ///
     /// When a value cannot be a field value.
-    pub fn write(&mut self) -> Result<&HeaderMap, ProxyError> {
+    pub fn write(&self) -> Result<Written<'a>, ProxyError> {
         let (carried, inputs) = (self.carried, self.inputs);
         self.attach.write_with(self.stripped, self.host, |field| {
             field.render(carried, inputs)
         })
+    }
+}
+
+impl fmt::Debug for Written<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Written").finish_non_exhaustive()
+    }
+}
+
+impl Written<'_> {
+    /// The same in one piece.
+    #[must_use]
+    pub fn to_headers(&self) -> HeaderMap {
+        let mut headers = self.sent.clone();
+        headers.insert(HOST, self.host.clone());
+        for (name, value) in &self.set {
+            headers.insert((*name).clone(), value.clone().into_owned());
+        }
+        headers
     }
 }
 
@@ -164,10 +194,17 @@ impl Attach {
         inputs: &[InputRule],
         upgrade: Option<&HeaderValue>,
     ) -> Result<Stripped, ProxyError> {
-        let wants_trailers = headers.keys().any(|name| *name == TE) && accepts_trailers(&headers);
-        strip_connection_fields(&mut headers);
+        // Of most heads nothing is the connection's: one look tells.
+        let mut wants_trailers = false;
+        if headers
+            .keys()
+            .any(|name| is_connection_field(name) || *name == TRAILER)
+        {
+            wants_trailers = accepts_trailers(&headers);
+            strip_connection_fields(&mut headers);
+            strip_trailer_names(&mut headers, self);
+        }
         remove_all(&mut headers, is_not_for_upstreams);
-        strip_trailer_names(&mut headers, self);
         for input in inputs {
             for part in input.value.references() {
                 if let RequestPart::Header(name) = part {
@@ -227,29 +264,31 @@ impl Attach {
     /// When a value cannot be a field value.
     pub fn preview(
         &self,
-        stripped: &mut Stripped,
+        stripped: &Stripped,
         host: &HeaderValue,
         inputs: &Inputs,
     ) -> Result<HeaderMap, ProxyError> {
-        self.write_with(stripped, host, |field| field.preview(inputs))
-            .cloned()
+        let written = self.write_with(stripped, host, |field| field.preview(inputs));
+        written.map(|written| written.to_headers())
     }
 
-    // On the one map, again for each attempt: whatever the last one wrote is replaced, and nothing is copied.
     fn write_with<'a>(
-        &self,
-        stripped: &'a mut Stripped,
-        host: &HeaderValue,
-        render: impl Fn(&SetField) -> Result<HeaderValue, ProxyError>,
-    ) -> Result<&'a HeaderMap, ProxyError> {
-        let Stripped { headers, kept, .. } = stripped;
-        headers.insert(HOST, host.clone());
+        &'a self,
+        stripped: &'a Stripped,
+        host: &'a HeaderValue,
+        render: impl Fn(&'a SetField) -> Result<Cow<'a, HeaderValue>, ProxyError>,
+    ) -> Result<Written<'a>, ProxyError> {
+        let mut set = SmallVec::new();
         for field in &self.fields {
-            if !kept.contains(&field.name) {
-                headers.insert(field.name.clone(), render(field)?);
+            if !stripped.kept.contains(&field.name) {
+                set.push((&field.name, render(field)?));
             }
         }
-        Ok(headers)
+        Ok(Written {
+            host,
+            sent: &stripped.headers,
+            set,
+        })
     }
 
     /// Whether the route sets this field, in any spelling.
@@ -328,10 +367,14 @@ impl Carried {
 }
 
 impl SetField {
-    fn render(&self, carried: &Carried, inputs: &Inputs) -> Result<HeaderValue, ProxyError> {
+    fn render<'a>(
+        &'a self,
+        carried: &'a Carried,
+        inputs: &Inputs,
+    ) -> Result<Cow<'a, HeaderValue>, ProxyError> {
         match &self.value {
-            FieldValue::Bearer => Ok(carried.own.bearer().clone()),
-            FieldValue::Fixed(value) => Ok(value.clone()),
+            FieldValue::Bearer => Ok(Cow::Borrowed(carried.own.bearer())),
+            FieldValue::Fixed(value) => Ok(Cow::Borrowed(value)),
             FieldValue::Template(template) => {
                 let text = template.render(|value| carried.fill_in(value, inputs));
                 let text = text.map_err(|error| match error {
@@ -346,10 +389,10 @@ impl SetField {
         }
     }
 
-    fn preview(&self, inputs: &Inputs) -> Result<HeaderValue, ProxyError> {
+    fn preview(&self, inputs: &Inputs) -> Result<Cow<'_, HeaderValue>, ProxyError> {
         match &self.value {
-            FieldValue::Bearer => Ok(MASKED_BEARER),
-            FieldValue::Fixed(value) => Ok(value.clone()),
+            FieldValue::Bearer => Ok(Cow::Owned(MASKED_BEARER)),
+            FieldValue::Fixed(value) => Ok(Cow::Borrowed(value)),
             FieldValue::Template(template) => {
                 let text = template.fill(|value, filters| match value {
                     Value::Input(index) => Filter::apply_all(filters, inputs.get(*index).into()),
@@ -361,11 +404,11 @@ impl SetField {
         }
     }
 
-    fn value_of(&self, text: &str) -> Result<HeaderValue, ProxyError> {
+    fn value_of(&self, text: &str) -> Result<Cow<'_, HeaderValue>, ProxyError> {
         let mut value = HeaderValue::from_str(text)
             .map_err(|_| self.bad("cannot be a header's value".to_owned()))?;
         value.set_sensitive(true);
-        Ok(value)
+        Ok(Cow::Owned(value))
     }
 
     fn bad(&self, reason: String) -> ProxyError {
@@ -378,6 +421,12 @@ impl SetField {
 
 /// What stands for a token where one is told of.
 pub const MASK: &str = "****";
+/// Those of a connection that `http` has no constant for.
+static CONNECTION_FIELDS: [HeaderName; 3] = [
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("http2-settings"),
+];
 const MASKED_BEARER: HeaderValue = HeaderValue::from_static("Bearer ****");
 
 /// Removes what belongs to one connection only: the fields of RFC 9110 §7.6.1 and all that `Connection` names.
@@ -400,16 +449,8 @@ pub(super) fn strip_connection_fields(headers: &mut HeaderMap) {
 }
 
 fn is_connection_field(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "connection"
-            | "keep-alive"
-            | "proxy-connection"
-            | "te"
-            | "transfer-encoding"
-            | "upgrade"
-            | "http2-settings"
-    )
+    matches!(*name, CONNECTION | TE | TRANSFER_ENCODING | UPGRADE)
+        || CONNECTION_FIELDS.contains(name)
 }
 
 /// Makes one `Cookie` of the crumbs that HTTP/2 allows (RFC 9113 §8.2.3): HTTP/1.1 knows one only.
@@ -473,12 +514,12 @@ fn remove_with_twins(headers: &mut HeaderMap, name: &HeaderName) -> bool {
 /// To look at each name that is there costs less than to look for each that should not be: a head has few, and of those
 /// hardly ever one.
 fn remove_all(headers: &mut HeaderMap, is_unwanted: impl Fn(&HeaderName) -> bool) -> bool {
-    let unwanted = headers.keys().filter(|name| is_unwanted(name));
-    let unwanted: Vec<HeaderName> = unwanted.cloned().collect();
-    for name in &unwanted {
-        headers.remove(name);
+    let mut was_there = false;
+    while let Some(name) = headers.keys().find(|name| is_unwanted(name)).cloned() {
+        headers.remove(&name);
+        was_there = true;
     }
-    !unwanted.is_empty()
+    was_there
 }
 
 /// Names of one meaning to servers that turn both `-` and `_` into the same variable. Field names come in lower case.
@@ -543,22 +584,24 @@ mod tests {
                 (name, HeaderValue::from_str(value).unwrap())
             })
             .collect();
-        let mut stripped = attach.strip(headers, &[], None)?;
+        let stripped = attach.strip(headers, &[], None)?;
         let host = HeaderValue::from_static("api.example");
         let carried = Carried {
             own: Arc::new(token()),
             others: Vec::new(),
         };
-        let mut writing = Writing {
+        let writing = Writing {
             attach,
-            stripped: &mut stripped,
+            stripped: &stripped,
             host: &host,
             carried: &carried,
             inputs: &Inputs::default(),
         };
-        // The second time as the first.
-        writing.write()?;
         let written = writing.write()?;
+        let doubles = written.set.iter();
+        let doubles = doubles.filter(|(name, _)| written.sent.contains_key(*name));
+        assert_eq!(doubles.count(), 0);
+        let written = written.to_headers();
         let mut pairs: Vec<_> = written
             .iter()
             .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))

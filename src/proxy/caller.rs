@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::header::{HOST, ORIGIN};
 use http::uri::Authority;
-use http::{HeaderMap, HeaderName, Uri, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version};
 
 use super::problem::ProxyError;
 
@@ -33,20 +33,26 @@ impl CallerRules {
         headers: &'a HeaderMap,
         local: Option<SocketAddr>,
     ) -> Result<Cow<'a, str>, ProxyError> {
-        let host = called_host(version, uri, headers)?;
-        if !host.is_empty() && !self.is_ours(&host, local) {
-            return Err(ProxyError::ForbiddenCaller(
-                "the Host is not this listener's: add it to `hosts` under [listen] if it should be",
-            ));
-        }
+        let mut host = HostField::Absent;
         let (mut is_cross_site, mut is_foreign) = (false, false);
         // In one pass, which costs less than to look each of them up.
         for (name, value) in headers {
-            if *name == SEC_FETCH_SITE {
+            if *name == HOST {
+                host = match host {
+                    HostField::Absent => HostField::One(value),
+                    HostField::One(_) | HostField::Several => HostField::Several,
+                };
+            } else if *name == SEC_FETCH_SITE {
                 is_cross_site |= value.as_bytes().eq_ignore_ascii_case(b"cross-site");
             } else if *name == ORIGIN {
                 is_foreign |= !self.is_own_origin(value.to_str().unwrap_or_default(), local);
             }
+        }
+        let host = called_host(version, uri, host)?;
+        if !host.is_empty() && !self.is_ours(&host, local) {
+            return Err(ProxyError::ForbiddenCaller(
+                "the Host is not this listener's: add it to `hosts` under [listen] if it should be",
+            ));
         }
         if is_cross_site {
             return Err(ProxyError::ForbiddenCaller(
@@ -69,11 +75,13 @@ impl CallerRules {
     }
 
     fn is_ours(&self, host: &str, local: Option<SocketAddr>) -> bool {
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        bare.eq_ignore_ascii_case("localhost")
-            || bare
-                .parse::<IpAddr>()
-                .is_ok_and(|ip| ip.is_loopback() || local.is_some_and(|local| local.ip() == ip))
+        let is_local = |ip: IpAddr| ip.is_loopback() || local.is_some_and(|it| it.ip() == ip);
+        host.eq_ignore_ascii_case("localhost")
+            || host
+                .trim_start_matches('[')
+                .trim_end_matches(']')
+                .parse()
+                .is_ok_and(is_local)
             || self.hosts.iter().any(|own| own.eq_ignore_ascii_case(host))
     }
 
@@ -85,19 +93,28 @@ impl CallerRules {
     }
 }
 
+/// The `Host` fields of a request.
+#[derive(Clone, Copy)]
+enum HostField<'a> {
+    Absent,
+    One(&'a HeaderValue),
+    Several,
+}
+
 /// The host that a request calls, without its port and in the case that the request has: of the authority of
 /// absolute-form or of HTTP/2, or else of the one `Host` field (RFC 9112 §3.2). Empty where HTTP/1.0 does not say.
 fn called_host<'a>(
     version: Version,
     uri: &'a Uri,
-    headers: &'a HeaderMap,
+    field: HostField<'a>,
 ) -> Result<Cow<'a, str>, ProxyError> {
     if uri.authority().is_none()
-        && let Some(host) = plain_host(headers)
+        && let HostField::One(value) = field
+        && let Some(host) = plain_host(value)
     {
         return Ok(host.into());
     }
-    let host = single_host(headers)?;
+    let host = single_host(field)?;
     if let Some(authority) = uri.authority()
         && !(matches!(uri.scheme_str(), Some("http" | "https")) && is_host_and_port(authority))
     {
@@ -125,13 +142,9 @@ fn is_host_and_port(authority: &Authority) -> bool {
     port.is_some_and(|port| matches!(port, "" | ":") || authority.port_u16().is_some())
 }
 
-/// The host of the one `Host` field, if it is written in the way that nearly every one is: in letters, digits, dots and
+/// The host of a `Host` field, if it is written in the way that nearly every one is: in letters, digits, dots and
 /// hyphens, with a port or without.
-fn plain_host(headers: &HeaderMap) -> Option<&str> {
-    let mut values = headers.get_all(HOST).iter();
-    let (Some(value), None) = (values.next(), values.next()) else {
-        return None;
-    };
+fn plain_host(value: &HeaderValue) -> Option<&str> {
     let value = value.as_bytes();
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
     let end = value.iter().position(|byte| !is_plain(byte));
@@ -148,14 +161,14 @@ fn plain_host(headers: &HeaderMap) -> Option<&str> {
     is_host.then(|| str::from_utf8(host).ok()).flatten()
 }
 
-fn single_host(headers: &HeaderMap) -> Result<Option<Authority>, ProxyError> {
-    let mut values = headers.get_all(HOST).iter();
-    let Some(value) = values.next() else {
-        return Ok(None);
+fn single_host(field: HostField<'_>) -> Result<Option<Authority>, ProxyError> {
+    let value = match field {
+        HostField::Absent => return Ok(None),
+        HostField::One(value) => value,
+        HostField::Several => {
+            return Err(ProxyError::BadFraming("the request has more than one Host"));
+        }
     };
-    if values.next().is_some() {
-        return Err(ProxyError::BadFraming("the request has more than one Host"));
-    }
     let authority = value
         .to_str()
         .ok()

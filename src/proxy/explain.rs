@@ -14,13 +14,14 @@ use http::{HeaderMap, Method, Request};
 use http_body::Body as _;
 use http_body_util::Full;
 
+use super::Plan;
+use super::framing::{self, RequestLine};
 use super::hand_out::{self, Asked};
 use super::inputs::{self, Inputs};
 use super::problem::ProxyError;
 use super::replay::{Budget, Upload};
 use super::route::{Destination, Matched, Onward, Route, RouteTable};
 use super::target::Target;
-use super::{Plan, framing};
 use crate::provider::Subject;
 use crate::token::Tokens;
 
@@ -113,7 +114,12 @@ async fn follow(
     budget: &Budget,
     seen: &mut Explanation,
 ) -> Result<Course, ProxyError> {
-    framing::check(request.headers(), request.version(), received)?;
+    let line = RequestLine {
+        method: request.method(),
+        uri: request.uri(),
+        version: request.version(),
+    };
+    framing::check(line, request.headers(), received)?;
     let (head, body) = request.into_parts();
     let host = plan.admit(&head, &head.headers, local)?.into_owned();
     let Parts {
@@ -156,11 +162,11 @@ async fn follow(
     let outbound_target = onward.upstream.target(rest, query.as_deref());
     let has_content = !body.is_end_stream();
     let upgrade = onward.upgrades.asked_for(version, &headers, has_content);
-    let mut stripped = onward.attach.strip(headers, &route.inputs, upgrade)?;
+    let stripped = onward.attach.strip(headers, &route.inputs, upgrade)?;
     check_inputs(&route, onward, &inputs)?;
     let head = onward
         .attach
-        .preview(&mut stripped, &onward.upstream.host, &inputs)?;
+        .preview(&stripped, &onward.upstream.host, &inputs)?;
     let upload = Upload::new(
         body,
         onward.replay_limit,
@@ -211,7 +217,7 @@ impl RouteTable {
         let tried = tried.take_while(|route| !taken.is_some_and(|taken| Arc::ptr_eq(taken, route)));
         let passed_over = tried.map(|route| PassedOver {
             route: Arc::clone(route),
-            path: !matches!(route.matcher.matches(target.path), Ok(Some(_))),
+            path: !matches!(route.matcher.matches(target), Ok(Some(_))),
             host: !route.matcher.takes_host(host),
             method: !route.matcher.takes_method(method),
         });

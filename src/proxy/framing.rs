@@ -3,8 +3,10 @@
 //! hyper settles what is doubtful the way RFC 9112 §6 says a recipient may, and rebuilds it. We refuse it, because an
 //! honest client never sends it.
 
+use std::fmt;
+
 use http::header::{CONTENT_LENGTH, TE, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, Uri, Version};
+use http::{HeaderMap, HeaderName, Method, Uri, Version};
 
 use super::problem::ProxyError;
 
@@ -70,14 +72,55 @@ fn has_connection_fields(headers: &HeaderMap) -> bool {
         || headers.get_all(TE).iter().any(|value| value != "trailers")
 }
 
+/// A request line as hyper has read it.
+#[derive(Clone, Copy)]
+pub struct RequestLine<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The target, without a fragment.
+    pub uri: &'a Uri,
+    /// HTTP/1.1 or HTTP/1.0.
+    pub version: Version,
+}
+
+/// Who is asked for may be in a target.
+impl fmt::Debug for RequestLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestLine")
+            .field("method", &self.method)
+            .field("version", &self.version)
+            .finish_non_exhaustive()
+    }
+}
+
+impl RequestLine<'_> {
+    /// Whether `received` begins with this line and a target that is a path, so that nothing before it was lost and nothing
+    /// in it left out.
+    fn begins(&self, received: &[u8]) -> bool {
+        let target = self
+            .uri
+            .path_and_query()
+            .map_or("", |target| target.as_str());
+        let rest = received.strip_prefix(self.method.as_str().as_bytes());
+        let rest = rest.and_then(|rest| rest.strip_prefix(b" "));
+        let rest = rest.and_then(|rest| rest.strip_prefix(target.as_bytes()));
+        rest.is_some_and(|rest| rest.starts_with(b" "))
+    }
+}
+
 /// Checks the framing of a request of HTTP/1.1 whose head is at the beginning of `received`.
 ///
 /// # Errors
 ///
 /// [`ProxyError::BadFraming`] unless there is at most one plain `Content-Length`, or one `Transfer-Encoding: chunked`;
 /// [`ProxyError::BadTarget`] when the request line has a fragment.
-pub fn check(headers: &HeaderMap, version: Version, received: &[u8]) -> Result<(), ProxyError> {
-    if has_fragment(received) {
+pub fn check(
+    line: RequestLine<'_>,
+    headers: &HeaderMap,
+    received: &[u8],
+) -> Result<(), ProxyError> {
+    let is_known = line.begins(received);
+    if !is_known && has_fragment(received) {
         return Err(ProxyError::BadTarget(
             "the target has a #, and what follows it is never sent",
         ));
@@ -87,14 +130,24 @@ pub fn check(headers: &HeaderMap, version: Version, received: &[u8]) -> Result<(
         return Ok(());
     }
     let chunked = headers.contains_key(TRANSFER_ENCODING);
-    if chunked && version == Version::HTTP_10 {
+    if chunked && line.version == Version::HTTP_10 {
         return Err(ProxyError::BadFraming("HTTP/1.0 has no Transfer-Encoding"));
     }
+    // What is doubtful, hyper leaves out of its fields. Where there are as many of them as lines, nothing was.
+    if is_known && memchr::memchr_iter(b'\n', received).count() == headers.len() + 2 {
+        let fields = headers.iter();
+        let fields = fields.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
+        return check_fields(fields, chunked);
+    }
+    check_fields(head_lines(received).filter_map(split_field), chunked)
+}
+
+fn check_fields<'a>(
+    fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    chunked: bool,
+) -> Result<(), ProxyError> {
     let (mut lengths, mut codings) = (0, 0);
-    for line in head_lines(received) {
-        let Some((name, value)) = split_field(line) else {
-            continue;
-        };
+    for (name, value) in fields {
         if name.eq_ignore_ascii_case(b"content-length") {
             lengths += 1;
             if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
@@ -178,16 +231,56 @@ fn split_field(line: &[u8]) -> Option<(&[u8], &[u8])> {
 mod tests {
     use super::*;
 
-    fn check_head(fields: &str) -> bool {
-        let received =
-            format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\nbody: x\r\ncontent-length: 9\r\n");
+    fn check_head(received: &str, headers: &HeaderMap, version: Version) -> bool {
+        let line = RequestLine {
+            method: &Method::POST,
+            uri: &Uri::from_static("/a"),
+            version,
+        };
+        check(line, headers, received.as_bytes()).is_ok()
+    }
+
+    /// What hyper leaves of fields.
+    fn read(fields: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        if fields.to_ascii_lowercase().contains("transfer-encoding") {
-            headers.insert(TRANSFER_ENCODING, "chunked".parse().unwrap());
-        } else {
-            headers.insert(CONTENT_LENGTH, "5".parse().unwrap());
+        for field in fields.lines() {
+            let (name, value) = field.split_once(':').unwrap();
+            let name: HeaderName = name.parse().unwrap();
+            if name == TRANSFER_ENCODING {
+                headers.remove(CONTENT_LENGTH);
+            }
+            let settled = [CONTENT_LENGTH, TRANSFER_ENCODING];
+            let is_settled = settled.iter().any(|name| headers.contains_key(name));
+            if name != CONTENT_LENGTH || !is_settled {
+                headers.append(name, value.trim().parse().unwrap());
+            }
         }
-        check(&headers, Version::HTTP_11, received.as_bytes()).is_ok()
+        headers
+    }
+
+    /// Whether a head with these fields passes: the same, whatever is around it.
+    fn passes(fields: &str) -> bool {
+        let fields = format!("Host: a\r\n{fields}");
+        let headers = read(&fields);
+        let head = format!("POST /a HTTP/1.1\r\n{fields}\r\n");
+        let passes = check_head(&head, &headers, Version::HTTP_11);
+        for around in [
+            format!("{head}body: x\r\ncontent-length: 9\r\n"),
+            format!("\r\n{head}"),
+            head.replace("\r\n", "\n"),
+        ] {
+            let passed = check_head(&around, &headers, Version::HTTP_11);
+            assert_eq!(passed, passes, "{around:?}");
+        }
+        passes
+    }
+
+    #[test]
+    fn a_head_whose_beginning_was_lost_is_read_all_the_same() {
+        let headers = read("Host: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n");
+        // As many lines as there would be without the second length.
+        let received = "Host: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n";
+        assert!(!check_head(received, &headers, Version::HTTP_11));
     }
 
     #[test]
@@ -197,7 +290,7 @@ mod tests {
             "transfer-encoding: Chunked\r\n",
             "CONTENT-LENGTH:5\r\n",
         ] {
-            assert!(check_head(good), "{good:?}");
+            assert!(passes(good), "{good:?}");
         }
         for bad in [
             "Content-Length: 5\r\nContent-Length: 5\r\n",
@@ -212,17 +305,19 @@ mod tests {
             "Transfer-Encoding: \"chunked\"\r\n",
             "Transfer-Encoding: chunked;q=1\r\n",
         ] {
-            assert!(!check_head(bad), "{bad:?}");
+            assert!(!passes(bad), "{bad:?}");
         }
     }
 
     #[test]
     fn a_fragment_is_no_part_of_a_target() {
-        let check = |received: &[u8]| check(&HeaderMap::new(), Version::HTTP_11, received).is_ok();
-        assert!(!check(b"\r\nGET /a#b HTTP/1.1\r\nHost: a\r\n\r\n"));
-        assert!(check(b"GET /a HTTP/1.1\r\nHost: a\r\nX: #\r\n\r\n"));
+        let passes = |received| check_head(received, &read("Host: a"), Version::HTTP_11);
+        assert!(passes("POST /a HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert!(!passes("POST /a#b HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert!(!passes("\r\nPOST /a#b HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert!(passes("POST /a HTTP/1.1\r\nHost: a\r\nX: #\r\n\r\n"));
         // A method may have one.
-        assert!(check(b"GET# /a HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert!(passes("POST# /a HTTP/1.1\r\nHost: a\r\n\r\n"));
     }
 
     #[test]
@@ -259,8 +354,7 @@ mod tests {
 
     #[test]
     fn transfer_encoding_is_not_for_http_1_0() {
-        let mut headers = HeaderMap::new();
-        headers.insert(TRANSFER_ENCODING, "chunked".parse().unwrap());
-        assert!(check(&headers, Version::HTTP_10, b"").is_err());
+        let headers = read("transfer-encoding: chunked");
+        assert!(!check_head("", &headers, Version::HTTP_10));
     }
 }

@@ -36,7 +36,7 @@ pub enum RequestPart {
 
 /// The values of a route's inputs, in its order.
 #[derive(Debug, Default)]
-pub struct Inputs(Vec<Input>);
+pub struct Inputs(Subject);
 
 /// The parts of a request that inputs are made from.
 #[derive(Clone, Copy)]
@@ -65,36 +65,32 @@ impl Inputs {
     ///
     /// [`ProxyError::BadInput`] that names the input, never its value.
     pub fn read(route: &Route, parts: &Parts<'_>) -> Result<Self, ProxyError> {
-        let values = route.inputs.iter().map(|input| {
-            input
-                .read(parts)
-                .map_err(|Unusable(reason)| ProxyError::BadInput {
-                    input: input.name.clone(),
-                    reason,
-                })
-        });
-        values.collect::<Result<_, _>>().map(Self)
+        let mut values = Subject::default();
+        for input in &route.inputs {
+            let read = input.read(parts, &mut values);
+            read.map_err(|Unusable(reason)| ProxyError::BadInput {
+                input: input.name.clone(),
+                reason,
+            })?;
+        }
+        Ok(Self(values))
     }
 
     /// The value of the route's `index`th input.
     #[must_use]
     pub fn get(&self, index: usize) -> &str {
-        self.0.get(index).map_or("", Input::as_str)
+        self.0.input(index)
     }
 
     /// The values of these inputs, as a subject.
     #[must_use]
     pub fn subject(&self, indices: &[usize]) -> Subject {
-        if indices.is_empty() {
-            return Subject::default();
-        }
-        let values = indices.iter().filter_map(|index| self.0.get(*index));
-        Subject::new(values.cloned().collect())
+        self.0.of(indices)
     }
 }
 
 impl InputRule {
-    fn read(&self, parts: &Parts<'_>) -> Result<Input, Unusable> {
+    fn read(&self, parts: &Parts<'_>, into: &mut Subject) -> Result<(), Unusable> {
         // A value that stands alone keeps its type; in a text, it is text.
         if let Some(RequestPart::Body(pointer)) = self.value.as_reference() {
             let value = parts.in_body(pointer)?;
@@ -104,7 +100,8 @@ impl InputRule {
                     let reason = format!("is longer than {MAX_JSON_BYTES} bytes of JSON");
                     return Err(Unusable(reason));
                 }
-                return Ok(Input::Json(text.into()));
+                into.push(Input::Json(&text));
+                return Ok(());
             }
         }
         let value = self.value.render(|part| part.read(parts))?;
@@ -119,7 +116,8 @@ impl InputRule {
             let reason = "has a character that is not printable ASCII";
             return Err(Unusable(reason.to_owned()));
         }
-        Ok(Input::Text(value.into()))
+        into.push(Input::Text(&value));
+        Ok(())
     }
 }
 

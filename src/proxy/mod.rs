@@ -38,6 +38,7 @@ use http_body::Body as _;
 use self::answer::{AnswerBody, OnTrailers, Tell, UpstreamAnswer};
 use self::attach::{Carried, Stripped, Writing};
 use self::caller::CallerRules;
+use self::framing::RequestLine;
 use self::grpc::Call;
 use self::hand_out::Asked;
 use self::inputs::Inputs;
@@ -145,6 +146,8 @@ impl Proxy {
         request: Request<AppBody>,
     ) -> Response<AnswerBody> {
         let (mut head, body) = request.into_parts();
+        // Before anything is added to its fields.
+        let framed = check_framing(inbound, &head);
         let mut observed = Observed::begin(self, worker, inbound, &mut head);
         let (version, call) = (head.version, Call::of(&head));
         let answered = {
@@ -152,7 +155,10 @@ impl Proxy {
             let request = (&mut head, body);
             let forwarding =
                 pin!(self.forward(worker, (inbound, tell), request, call, began, record));
-            Call::bound(call, forwarding).await
+            match framed {
+                Ok(()) => Call::bound(call, forwarding).await,
+                Err(error) => Err(error),
+            }
         };
         let (status, mut response) = match answered {
             Ok(response) => (response.status(), response),
@@ -223,13 +229,13 @@ impl Proxy {
         let upgrade = onward
             .upgrades
             .asked_for(head.version, &headers, has_content);
-        let mut stripped = onward.attach.strip(headers, &route.inputs, upgrade)?;
+        let stripped = onward.attach.strip(headers, &route.inputs, upgrade)?;
         record.conflict = stripped.conflict;
 
         let subject = inputs.subject(&route.subject);
         let carried = carry(&route, onward, &subject, &inputs, now).await?;
         let upload = self.upload(body, &route, onward, limits);
-        let mut exchange = Exchange {
+        let exchange = Exchange {
             route: &route,
             onward,
             sending: &Sending {
@@ -243,7 +249,7 @@ impl Proxy {
                 wants_upgrade: upgrade.is_some(),
                 response_time: onward.timeouts.response,
             },
-            stripped: &mut stripped,
+            stripped: &stripped,
             inputs: &inputs,
             is_call: call.is_some(),
         };
@@ -274,11 +280,8 @@ impl Proxy {
         head: &'a Parts,
         headers: &HeaderMap,
     ) -> Result<(Limits, Matched<'a>), ProxyError> {
-        let version = head.version;
-        if version == Version::HTTP_2 {
+        if head.version == Version::HTTP_2 {
             framing::check_http2(&head.uri, headers)?;
-        } else {
-            inbound.begin_request(|received| framing::check(headers, version, received))?;
         }
         let plan = self.plan.load();
         let host = plan.admit(head, headers, inbound.local())?;
@@ -319,6 +322,19 @@ impl Plan {
     }
 }
 
+/// Whether the framing of a request is one that can be read in one way only. Of HTTP/2, that is asked later.
+fn check_framing(inbound: &Inbound, head: &Parts) -> Result<(), ProxyError> {
+    if head.version == Version::HTTP_2 {
+        return Ok(());
+    }
+    let line = RequestLine {
+        method: &head.method,
+        uri: &head.uri,
+        version: head.version,
+    };
+    inbound.begin_request(|received| framing::check(line, &head.headers, received))
+}
+
 /// The tokens for one attempt, the route's own first.
 async fn carry(
     route: &Route,
@@ -329,7 +345,11 @@ async fn carry(
 ) -> Result<Carried, ProxyError> {
     route.tokens.check_inputs(subject)?;
     let own = route.tokens.get(subject, now).await?;
-    let others = carry_others(onward, inputs, now).await?;
+    let others = if onward.others.is_empty() {
+        Vec::new()
+    } else {
+        carry_others(onward, inputs, now).await?
+    };
     Ok(Carried { own, others })
 }
 
@@ -352,7 +372,7 @@ struct Exchange<'a> {
     route: &'a Arc<Route>,
     onward: &'a Onward,
     sending: &'a Sending<'a>,
-    stripped: &'a mut Stripped,
+    stripped: &'a Stripped,
     inputs: &'a Inputs,
     /// Whether it is a call of gRPC.
     is_call: bool,
@@ -361,13 +381,13 @@ struct Exchange<'a> {
 impl Exchange<'_> {
     /// Sends the request, and once more with a new token if the first one is refused.
     async fn carry_out(
-        &mut self,
+        &self,
         subject: Subject,
         carried: Carried,
         record: &mut Record,
     ) -> Result<(UpstreamAnswer, Option<OnTrailers>), ProxyError> {
         let sent_at = Moment::now();
-        let mut answer = self.send(&carried).await?;
+        let mut answer = self.send(&carried, sent_at).await?;
         record.upstream_took = Some(sent_at.elapsed());
 
         let keeps_authorization = self.stripped.keeps_authorization;
@@ -389,7 +409,7 @@ impl Exchange<'_> {
         Ok((answer, None))
     }
 
-    async fn send(&mut self, carried: &Carried) -> Result<UpstreamAnswer, ProxyError> {
+    async fn send(&self, carried: &Carried, now: Moment) -> Result<UpstreamAnswer, ProxyError> {
         let writing = Writing {
             attach: &self.onward.attach,
             stripped: self.stripped,
@@ -397,7 +417,7 @@ impl Exchange<'_> {
             carried,
             inputs: self.inputs,
         };
-        self.sending.send(writing).await
+        self.sending.send(writing, now).await
     }
 
     async fn judge(&self, answer: &mut UpstreamAnswer) -> Verdict {
@@ -410,7 +430,7 @@ impl Exchange<'_> {
 
     /// A refusal: good by our clock, not by the upstream's. One new token, one replay; without either the refusal is the answer.
     async fn renew_and_replay(
-        &mut self,
+        &self,
         refusal: Refusal,
         subject: &Subject,
         refused: &Carried,
@@ -449,7 +469,7 @@ impl Exchange<'_> {
         self.sending.upload.supersede();
         answer::drain(answer).await;
         let sent_at = Moment::now();
-        let replayed = self.replay(&carried).await;
+        let replayed = self.replay(&carried, sent_at).await;
         record.replay_took = Some(sent_at.elapsed());
         record.replay = Some(match &replayed {
             Err(_) => Replay::Error,
@@ -463,8 +483,12 @@ impl Exchange<'_> {
         replayed.map(|(answer, _)| answer)
     }
 
-    async fn replay(&mut self, carried: &Carried) -> Result<(UpstreamAnswer, Verdict), ProxyError> {
-        let mut answer = self.send(carried).await?;
+    async fn replay(
+        &self,
+        carried: &Carried,
+        now: Moment,
+    ) -> Result<(UpstreamAnswer, Verdict), ProxyError> {
+        let mut answer = self.send(carried, now).await?;
         let verdict = self.judge(&mut answer).await;
         if verdict == Verdict::Accepted {
             carried.accept();

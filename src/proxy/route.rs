@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, Method};
+use smallvec::SmallVec;
 
 use super::attach::Attach;
 use super::inputs::InputRule;
@@ -128,10 +129,13 @@ pub struct Matched<'a> {
     /// The route.
     pub route: Arc<Route>,
     /// The captured segments, decoded.
-    pub captures: Vec<Cow<'a, str>>,
+    pub captures: Captures<'a>,
     /// What is left of the path: empty, or beginning with a slash.
     pub rest: &'a str,
 }
+
+/// Captured segments: of most routes one, and none that is escaped.
+pub type Captures<'a> = SmallVec<[Cow<'a, str>; 1]>;
 
 /// The routes, tried in the file's order.
 #[derive(Debug, Default)]
@@ -170,7 +174,7 @@ impl RouteTable {
     ) -> Result<Matched<'a>, ProxyError> {
         let found = match &self.index {
             // An escape may decide, and that is found out by trying each.
-            Some(index) if !target.path.contains('%') => {
+            Some(index) if !target.has_escapes => {
                 let numbers = index.candidates(target.path);
                 let routes = numbers.into_iter().filter_map(|it| self.routes.get(it));
                 first(routes, method, host, target)
@@ -190,7 +194,7 @@ fn first<'r, 'a>(
     for route in routes {
         if route.matcher.takes_method(method)
             && route.matcher.takes_host(host)
-            && let Some((captures, rest)) = route.matcher.matches(target.path)?
+            && let Some((captures, rest)) = route.matcher.matches(target)?
         {
             return Ok(Some(Matched {
                 route: Arc::clone(route),
@@ -257,7 +261,7 @@ impl Index {
 const MOST_TRIED: usize = 8;
 
 /// The captured segments, and the rest of the path.
-type PathMatch<'a> = (Vec<Cow<'a, str>>, &'a str);
+type PathMatch<'a> = (Captures<'a>, &'a str);
 
 impl Matcher {
     pub(super) fn takes_method(&self, method: &Method) -> bool {
@@ -268,18 +272,22 @@ impl Matcher {
         self.hosts.is_empty() || self.hosts.iter().any(|own| own.eq_ignore_ascii_case(host))
     }
 
-    pub(super) fn matches<'a>(&self, path: &'a str) -> Result<Option<PathMatch<'a>>, ProxyError> {
-        let mut captures = Vec::new();
-        let mut rest = path;
+    pub(super) fn matches<'a>(
+        &self,
+        target: Target<'a>,
+    ) -> Result<Option<PathMatch<'a>>, ProxyError> {
+        let mut captures = Captures::new();
+        let mut rest = target.path;
         for segment in &self.segments {
             let Some(inside) = rest.strip_prefix('/') else {
                 return Ok(None);
             };
-            let (here, after) = inside.split_at(inside.find('/').unwrap_or(inside.len()));
+            let end = inside.bytes().position(|byte| byte == b'/');
+            let (here, after) = inside.split_at(end.unwrap_or(inside.len()));
             match segment {
                 Segment::Literal(literal) if here == literal => {}
                 Segment::Literal(literal)
-                    if here.contains('%') && target::decode(here)? == *literal =>
+                    if target.has_escapes && target::decode(here)? == *literal =>
                 {
                     return Err(ProxyError::BadTarget(
                         "an escape in the path decides its route",
@@ -287,7 +295,8 @@ impl Matcher {
                 }
                 Segment::Literal(_) => return Ok(None),
                 Segment::Capture if here.is_empty() => return Ok(None),
-                Segment::Capture => captures.push(target::decode(here)?),
+                Segment::Capture if target.has_escapes => captures.push(target::decode(here)?),
+                Segment::Capture => captures.push(here.into()),
             }
             rest = after;
         }
@@ -314,8 +323,16 @@ mod tests {
         }
     }
 
+    fn target(path: &str) -> Target<'_> {
+        Target {
+            path,
+            query: None,
+            has_escapes: path.contains('%'),
+        }
+    }
+
     fn rest<'a>(route: &str, path: &'a str) -> Option<&'a str> {
-        let matched = matcher(route).matches(path).unwrap();
+        let matched = matcher(route).matches(target(path)).unwrap();
         matched.map(|(_, rest)| rest)
     }
 
@@ -333,16 +350,22 @@ mod tests {
     #[test]
     fn a_capture_takes_one_segment_decoded_and_never_an_empty_one() {
         let forage = matcher("/forage/{merchant}");
-        let (captures, rest) = forage.matches("/forage/mid%201/api").unwrap().unwrap();
-        assert_eq!((captures, rest), (vec![Cow::Borrowed("mid 1")], "/api"));
-        assert!(forage.matches("/forage/").unwrap().is_none());
-        assert!(forage.matches("/forage").unwrap().is_none());
+        for (path, capture) in [
+            ("/forage/mid%201/api", "mid 1"),
+            ("/forage/mid-1/api", "mid-1"),
+        ] {
+            let (captures, rest) = forage.matches(target(path)).unwrap().unwrap();
+            assert_eq!((captures.as_slice(), rest), (&[capture.into()][..], "/api"));
+        }
+        assert!(forage.matches(target("/forage/")).unwrap().is_none());
+        assert!(forage.matches(target("/forage")).unwrap().is_none());
     }
 
     #[test]
     fn an_escape_that_decides_the_route_is_refused() {
-        assert!(matcher("/stitch").matches("/%73titch").is_err());
-        assert!(matcher("/stitch").matches("/%74itch").unwrap().is_none());
+        let stitch = matcher("/stitch");
+        assert!(stitch.matches(target("/%73titch")).is_err());
+        assert!(stitch.matches(target("/%74itch")).unwrap().is_none());
     }
 
     #[test]
@@ -368,7 +391,7 @@ mod tests {
             let candidates = Index::of(paths).candidates(&path);
             prop_assert!(candidates.is_sorted());
             for (number, matcher) in matchers.iter().enumerate() {
-                let takes = matcher.matches(&path).unwrap().is_some();
+                let takes = matcher.matches(target(&path)).unwrap().is_some();
                 prop_assert!(!takes || candidates.contains(&number), "{} {}", routes[number], path);
             }
         }

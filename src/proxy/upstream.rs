@@ -17,6 +17,7 @@ use super::attach::Writing;
 use super::peek::Peekable;
 use super::problem::ProxyError;
 use super::replay::{RequestBody, Upload, UploadError};
+use crate::clock::Moment;
 use crate::net::body::EitherBody;
 use crate::net::connect::{Endpoint, HttpVersion};
 use crate::net::multiplex::{Connected, Multiplex};
@@ -95,7 +96,7 @@ pub struct Sending<'a> {
 }
 
 impl Sending<'_> {
-    /// Sends the request with the head that `writing` makes and waits for the head of the answer.
+    /// Sends the request with the head that `writing` makes, `now`, and waits for the head of the answer.
     ///
     /// A connection that turns out to be closed before a byte was written, or under an idempotent request, costs nothing
     /// but a new connection. Nothing else is ever sent twice.
@@ -103,18 +104,22 @@ impl Sending<'_> {
     /// # Errors
     ///
     /// When there is no answer.
-    pub async fn send(&self, mut writing: Writing<'_>) -> Result<UpstreamAnswer, ProxyError> {
+    pub async fn send(
+        &self,
+        writing: Writing<'_>,
+        now: Moment,
+    ) -> Result<UpstreamAnswer, ProxyError> {
         let endpoint = &self.upstream.endpoint;
         if self.wants_upgrade && endpoint.version() != HttpVersion::Http1 {
             let transport = endpoint.connect_in_http1().await?;
             let connection = self.pool.adopt(endpoint, transport);
-            return self.send_on(connection, writing.write()?).await;
+            return self.send_on(connection, writing).await;
         }
         if self.multiplex.knows(endpoint) {
             return Box::pin(self.send_http2(writing)).await;
         }
-        if let Some(connection) = self.pool.take(endpoint) {
-            match self.send_on(connection, writing.write()?).await {
+        if let Some(connection) = self.pool.take(endpoint, now) {
+            match self.send_on(connection, writing).await {
                 Err(ProxyError::Send(error))
                     if error.is_reused
                         && (!error.is_written || self.method.is_idempotent())
@@ -128,13 +133,13 @@ impl Sending<'_> {
         }
         // In a box, so that a request that needs no new connection is no larger for it.
         let connection = Box::pin(self.pool.connect(endpoint)).await?;
-        self.send_on(connection, writing.write()?).await
+        self.send_on(connection, writing).await
     }
 
     /// The same to an upstream that speaks HTTP/2, as far as it is known; if it turns out not to, in HTTP/1.1.
     ///
     /// A request that the upstream has certainly not begun with is sent on another connection, whatever it is.
-    async fn send_http2(&self, mut writing: Writing<'_>) -> Result<UpstreamAnswer, ProxyError> {
+    async fn send_http2(&self, writing: Writing<'_>) -> Result<UpstreamAnswer, ProxyError> {
         let endpoint = &self.upstream.endpoint;
         let mut attempts = 0;
         loop {
@@ -145,11 +150,12 @@ impl Sending<'_> {
                     Connected::Http2(stream) => stream,
                     Connected::Http1(transport) => {
                         let connection = self.pool.adopt(endpoint, transport);
-                        return self.send_on(connection, writing.write()?).await;
+                        return self.send_on(connection, writing).await;
                     }
                 },
             };
-            match self.send_on_stream(stream, writing.write()?.clone()).await {
+            let headers = writing.write()?.to_headers();
+            match self.send_on_stream(stream, headers).await {
                 Err(ProxyError::Stream(error))
                     if attempts < MOST_ATTEMPTS
                         && (!error.is_processed
@@ -209,21 +215,26 @@ impl Sending<'_> {
     async fn send_on(
         &self,
         connection: Box<Connection<RequestBody>>,
-        headers: &HeaderMap,
+        writing: Writing<'_>,
     ) -> Result<UpstreamAnswer, ProxyError> {
-        let head = RequestHead {
-            method: self.method,
-            target: self.target,
-            headers,
-        };
         let sent_at = Instant::now();
-        let answer = connection
-            .send(
-                head,
+        let sending = {
+            let written = writing.write()?;
+            let head = RequestHead {
+                method: self.method,
+                target: self.target,
+                host: written.host,
+                headers: written.sent,
+                more: &written.set,
+            };
+            connection.send(
+                &head,
                 self.upload.attempt(),
                 || self.deadline(sent_at),
                 |status, headers| self.pass_on(status, headers),
             )
+        };
+        let answer = sending
             .await
             .map_err(|error| match (error, self.upload.failure()) {
                 (NoAnswer::Late, _) => ProxyError::UpstreamTimeout(self.response_time),

@@ -16,21 +16,22 @@ use crate::provider::secret::Secret;
 use crate::provider::{FetchError, Grant, Lifetime};
 
 /// An access token and the moments that matter in its life.
+#[repr(C)] // what a request looks at stands together: with many subjects, it waits for the memory of each line of it
 pub struct Token {
-    secret: Secret,
     bearer: HeaderValue,
-    generation: u64,
-    doubted: bool,
-    life: Life,
-    fields: Vec<(String, Value)>,
     accepted: AtomicBool,
     rejected: AtomicBool,
-    /// Another token has taken its place. Shared with every token of the same text.
-    superseded: Arc<AtomicBool>,
+    taken: AtomicBool,
+    doubted: bool,
+    single_use: bool,
     /// What it was made from.
     parent: Option<Arc<Self>>,
-    single_use: bool,
-    taken: AtomicBool,
+    life: Life,
+    generation: u64,
+    secret: Secret,
+    fields: Vec<(String, Value)>,
+    /// Another token has taken its place. Shared with every token of the same text.
+    superseded: Arc<AtomicBool>,
 }
 
 /// Where a token stands in its life.
@@ -230,11 +231,12 @@ impl fmt::Debug for Token {
 
 /// The moments of a life, by a clock that nobody can set: whatever happens to the wall clock, a token ages as fast as we do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(C)] // as in a token
 pub struct Life {
-    /// Counted from when it was asked for, which is before it was issued.
-    pub issued_at: Moment,
     /// From here on the next one is fetched behind it.
     pub due_at: Moment,
+    /// Counted from when it was asked for, which is before it was issued.
+    pub issued_at: Moment,
     /// From here on it is not sent. Before what its provider says, so that it is good when it arrives. `None`: never.
     pub expires_at: Option<Moment>,
     /// The end that its provider states.

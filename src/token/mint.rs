@@ -37,17 +37,9 @@ impl Parent {
 
     /// The parent's subject for a child's.
     pub(super) fn subject(&self, child: &Subject) -> Subject {
-        if self.inputs.is_empty() {
-            return Subject::default();
-        }
-        let value = |place: &Option<usize>| child.inputs().get((*place)?).cloned();
+        let value = |place: &Option<usize>| child.inputs().nth((*place)?);
         let values = self.inputs.iter();
-        let missing = || Input::Text("".into());
-        Subject::new(
-            values
-                .map(|place| value(place).unwrap_or_else(missing))
-                .collect(),
-        )
+        Subject::new(values.map(|place| value(place).unwrap_or(Input::Text(""))))
     }
 
     // A type of its own, because a fetch that gets a token that fetches has none that ends.
@@ -186,7 +178,7 @@ impl Mint {
     }
 
     fn some_subject(&self) -> Option<&Subject> {
-        Some(&self.subject).filter(|subject| !subject.inputs().is_empty())
+        Some(&self.subject).filter(|subject| subject.inputs().next().is_some())
     }
 
     // A trace of its own: it is for all who wait, and begun by one of them or by nobody.

@@ -245,7 +245,7 @@ fn key_for_tenants(place: &Place, policy: Policy) -> Arc<Tokens> {
 }
 
 fn tenant(name: &str) -> Subject {
-    Subject::new(vec![Input::Text(name.into())])
+    Subject::new([Input::Text(name)])
 }
 
 #[tokio::test(start_paused = true)]

@@ -48,8 +48,7 @@ fn tokens(plan: &Plan, name: &str) -> Arc<Tokens> {
 }
 
 fn whose(inputs: &[&str]) -> Subject {
-    let inputs = inputs.iter().map(|it| Input::Text((*it).into()));
-    Subject::new(inputs.collect())
+    Subject::new(inputs.iter().map(|input| Input::Text(input)))
 }
 
 async fn get(tokens: &Tokens, inputs: &[&str]) -> Result<Arc<Token>, TokenError> {

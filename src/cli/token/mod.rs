@@ -171,7 +171,7 @@ fn subject(tokens: &Tokens, given: &[String]) -> Result<Subject, TokenRefusal> {
         )
     };
     let refuse = |message: String| TokenRefusal::wanted(message, usage());
-    let mut values: Vec<Option<Input>> = vec![None; names.len()];
+    let mut values: Vec<Option<Value>> = vec![None; names.len()];
     for input in given {
         let Some((name, value)) = input.split_once('=') else {
             return Err(refuse("an input is written NAME=VALUE".to_owned()));
@@ -183,9 +183,9 @@ fn subject(tokens: &Tokens, given: &[String]) -> Result<Subject, TokenRefusal> {
             return Err(refuse(format!("it has no input `{name}`")));
         };
         let value = if is_json {
-            json(value)
+            serde_json::from_str(value).ok()
         } else {
-            Some(Input::Text(value.into()))
+            Some(Value::from(value))
         };
         let value = value.ok_or_else(|| refuse(format!("the input `{name}` is not JSON")))?;
         if values
@@ -200,18 +200,17 @@ fn subject(tokens: &Tokens, given: &[String]) -> Result<Subject, TokenRefusal> {
     if let Some((name, _)) = missing {
         return Err(refuse(format!("it needs the input `{name}`")));
     }
-    let subject = Subject::new(values.into_iter().flatten().collect());
+    let mut subject = Subject::default();
+    for value in values.iter().flatten() {
+        match value {
+            Value::String(text) => subject.push(Input::Text(text)),
+            other => subject.push(Input::Json(&other.to_string())),
+        }
+    }
     tokens
         .check_inputs(&subject)
         .map_err(|fault| refuse(fault.to_string()))?;
     Ok(subject)
-}
-
-fn json(text: &str) -> Option<Input> {
-    match serde_json::from_str(text).ok()? {
-        Value::String(text) => Some(Input::Text(text.into())),
-        other => Some(Input::Json(other.to_string().into())),
-    }
 }
 
 /// The provider whose refresh token a fetch would use up: it, or one that it is made from.

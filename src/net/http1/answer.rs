@@ -133,8 +133,7 @@ fn parse(
     to_head: bool,
     spare: &RefCell<HeaderMap>,
 ) -> Result<Option<(Head, Decoder, usize)>, BadAnswer> {
-    let begun = received.iter().zip(START);
-    if begun.clone().any(|(byte, wanted)| byte != wanted) {
+    if !received.starts_with(START) && !START.starts_with(received) {
         return Err(BadAnswer("it does not begin like HTTP/1"));
     }
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
@@ -163,14 +162,15 @@ fn parse(
     headers.reserve(response.headers.len());
     let mut framing = Fields::default();
     for field in &*response.headers {
+        // Where there is a body, it says itself how long it is.
+        if framing.note(field.name, field.value) && !has_no_body {
+            continue;
+        }
         let name = HeaderName::from_bytes(field.name.as_bytes());
         let name = name.map_err(|_| BadAnswer("a field of it is broken"))?;
         let value = HeaderValue::from_maybe_shared(received.slice_ref(field.value));
         let value = value.map_err(|_| BadAnswer("a field of it is broken"))?;
-        // Where there is a body, it says itself how long it is.
-        if !framing.note(&name, value.as_bytes()) || has_no_body {
-            headers.append(name, value);
-        }
+        headers.append(name, value);
     }
     let body = if has_no_body {
         Decoder::EMPTY
@@ -220,8 +220,11 @@ struct Fields {
 
 impl Fields {
     /// Whether the field is about the length of the body.
-    fn note(&mut self, name: &HeaderName, value: &[u8]) -> bool {
-        if *name == CONTENT_LENGTH {
+    fn note(&mut self, name: &str, value: &[u8]) -> bool {
+        let is = |known: &HeaderName| name.eq_ignore_ascii_case(known.as_str());
+        let is_length = is(&CONTENT_LENGTH);
+        let is_coding = is(&TRANSFER_ENCODING);
+        if is_length {
             for member in value.split(|byte| *byte == b',') {
                 let length = to_length(member.trim_ascii());
                 self.length = Some(match self.length {
@@ -230,21 +233,21 @@ impl Fields {
                     Some(_) => Err(BadAnswer("it has two lengths")),
                 });
             }
-        } else if *name == TRANSFER_ENCODING {
+        } else if is_coding {
             let is_chunked = value.eq_ignore_ascii_case(b"chunked") && self.is_chunked.is_none();
             self.is_chunked = Some(if is_chunked {
                 Ok(())
             } else {
                 Err(BadAnswer("its Transfer-Encoding is not chunked alone"))
             });
-        } else if *name == CONNECTION {
+        } else if is(&CONNECTION) {
             for option in value.split(|byte| *byte == b',') {
                 let option = option.trim_ascii();
                 self.closes |= option.eq_ignore_ascii_case(b"close");
                 self.keeps_alive |= option.eq_ignore_ascii_case(b"keep-alive");
             }
         }
-        matches!(*name, CONTENT_LENGTH | TRANSFER_ENCODING)
+        is_length || is_coding
     }
 
     /// How the body is delimited (RFC 9112 §6.3).

@@ -1,13 +1,14 @@
 //! A request on its way out (RFC 9112 §3, §6).
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, IoSlice, Write as _};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, Method};
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http_body::Body;
 use tokio::io::AsyncWrite;
 
@@ -18,8 +19,12 @@ pub struct RequestHead<'a> {
     pub method: &'a Method,
     /// The path and query that the upstream sees (RFC 9112 §3.2.1): printable ASCII, without a blank.
     pub target: &'a str,
-    /// Its fields, `Host` among them, and none about framing: that follows from the body.
+    /// What its `Host` says.
+    pub host: &'a HeaderValue,
+    /// Its fields, and none about framing: that follows from the body. A `Host` that is among them is not written.
     pub headers: &'a HeaderMap,
+    /// More of them, of other names.
+    pub more: &'a [(&'a HeaderName, Cow<'a, HeaderValue>)],
 }
 
 impl fmt::Debug for RequestHead<'_> {
@@ -166,7 +171,9 @@ where
             return Err(NotWritten::Body);
         }
         self.front.extend_from_slice(b"0\r\n");
-        write_fields(trailers, &mut self.front);
+        for (name, value) in trailers {
+            write_field(name.as_str(), value.as_bytes(), &mut self.front);
+        }
         self.front.extend_from_slice(b"\r\n");
         self.framing = Framing::Over;
         Ok(())
@@ -226,10 +233,22 @@ fn write_head(head: &RequestHead<'_>, framing: Framing, out: &mut Vec<u8>) {
     out.push(b' ');
     out.extend_from_slice(head.target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    write_fields(head.headers, out);
+    write_field(HOST.as_str(), head.host.as_bytes(), out);
+    for (name, value) in head.headers {
+        if *name != HOST {
+            write_field(name.as_str(), value.as_bytes(), out);
+        }
+    }
+    for (name, value) in head.more {
+        write_field(name.as_str(), value.as_bytes(), out);
+    }
     match framing {
         Framing::Length(length) => {
-            write_field(CONTENT_LENGTH.as_str(), length.to_string().as_bytes(), out);
+            write_field(
+                CONTENT_LENGTH.as_str(),
+                itoa::Buffer::new().format(length).as_bytes(),
+                out,
+            );
         }
         Framing::Chunked => write_field(TRANSFER_ENCODING.as_str(), b"chunked", out),
         // Where content is usual, its absence is told (RFC 9110 §8.6).
@@ -239,12 +258,6 @@ fn write_head(head: &RequestHead<'_>, framing: Framing, out: &mut Vec<u8>) {
         Framing::Over => {}
     }
     out.extend_from_slice(b"\r\n");
-}
-
-fn write_fields(fields: &HeaderMap, out: &mut Vec<u8>) {
-    for (name, value) in fields {
-        write_field(name.as_str(), value.as_bytes(), out);
-    }
 }
 
 fn write_field(name: &str, value: &[u8], out: &mut Vec<u8>) {

@@ -225,11 +225,15 @@ fn split(written: &[u8]) -> (&str, &[u8]) {
     (std::str::from_utf8(head).unwrap(), &body[4..])
 }
 
+static HOST: HeaderValue = HeaderValue::from_static("a");
+
 fn head<'a>(method: &'a Method, headers: &'a HeaderMap) -> RequestHead<'a> {
     RequestHead {
         method,
         target: "/a?b",
+        host: &HOST,
         headers,
+        more: &[],
     }
 }
 
@@ -245,7 +249,8 @@ where
     B: Body<Data = Bytes> + Unpin,
 {
     let mut headers = HeaderMap::new();
-    headers.insert("host", HeaderValue::from_static("a"));
+    // The app's, which is not written.
+    headers.insert("host", HeaderValue::from_static("app"));
     let mut outgoing = Outgoing::new(&head(method, &headers), body, Vec::new());
     let mut transport = Narrow {
         accepts,

@@ -187,7 +187,7 @@ impl Jwt {
             ClaimPart::Fingerprint => key.fingerprint().map(Cow::Owned).map_err(wrong),
         };
         let input = |part| match part {
-            ClaimPart::Input(index) => subject.inputs().get(index),
+            ClaimPart::Input(index) => subject.inputs().nth(index),
             ClaimPart::Fingerprint => None,
         };
         let fill = |into: &mut Map<String, Value>, claims: &Claims<_>| {

@@ -44,7 +44,7 @@ fn now() -> SystemTime {
 fn sign(jwt: &Jwt, key: &str) -> Result<String, FetchError> {
     let key = key.to_owned();
     let secrets = Secrets::supplied(move |_| Some(key.clone()));
-    let subject = Subject::new(vec![Input::Json("[1,\"a\"]".into())]);
+    let subject = Subject::new([Input::Json("[1,\"a\"]")]);
     let signed = jwt.sign(&[], &subject, &secrets, now())?;
     Ok(signed.reveal().to_owned())
 }

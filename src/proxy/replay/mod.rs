@@ -16,6 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
+use smallvec::SmallVec;
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::net::content::AppBody;
@@ -63,11 +64,13 @@ pub struct RequestBody<B = AppBody> {
     attempt: u32,
 }
 
-struct Source<B> {
+/// `F` sees trailers before anybody else.
+struct Source<B, F: ?Sized = dyn Fn(&mut HeaderMap)> {
     app: B,
     /// Of the whole body, if the app declared it.
     length: Option<u64>,
-    kept: Vec<Bytes>,
+    /// Nearly every body that is kept comes in one piece.
+    kept: SmallVec<[Bytes; 1]>,
     kept_bytes: usize,
     keeping: bool,
     limit: usize,
@@ -83,7 +86,7 @@ struct Source<B> {
     moved_at: Instant,
     idle: Duration,
     idle_timer: Option<Pin<Box<Sleep>>>,
-    filter: Box<dyn Fn(&mut HeaderMap)>,
+    filter: F,
 }
 
 /// Why the app's body came to no end.
@@ -122,7 +125,7 @@ where
             limit: limit.unwrap_or(0),
             app,
             length,
-            kept: Vec::new(),
+            kept: SmallVec::new(),
             kept_bytes: 0,
             budget: budget.clone(),
             trailers: None,
@@ -135,7 +138,7 @@ where
             moved_at: Instant::now(),
             idle,
             idle_timer: None,
-            filter: Box::new(filter),
+            filter,
         }))))
     }
 
@@ -204,7 +207,7 @@ where
 }
 
 impl<B> Source<B> {
-    const fn is_untouched(&self) -> bool {
+    fn is_untouched(&self) -> bool {
         self.given_bytes == 0 && self.kept.is_empty() && !self.ended
     }
 
@@ -232,7 +235,7 @@ impl<B> Source<B> {
     }
 }
 
-impl<B> Drop for Source<B> {
+impl<B, F: ?Sized> Drop for Source<B, F> {
     fn drop(&mut self) {
         self.budget.release(self.kept_bytes);
     }

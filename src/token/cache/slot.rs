@@ -25,14 +25,15 @@ pub type Flight = Shared<BoxFuture<'static, Result<Arc<Token>, FetchError>>>;
 
 /// One subject's token, and what is being done to get the next.
 #[derive(Debug, Default)]
+#[repr(C)] // as in a token: what every request touches is in one line
 pub struct Slot {
     current: ArcSwapOption<Token>,
-    state: Mutex<State>,
+    /// When it was last used, in milliseconds of its [`Slots`](super::slots::Slots).
+    used: AtomicU64,
     waiting: AtomicUsize,
     /// The last token was good for one use only, so the next will be, too.
     single_use: AtomicBool,
-    /// When it was last used, in milliseconds of its [`Slots`](super::slots::Slots).
-    used: AtomicU64,
+    state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]

@@ -11,8 +11,7 @@ use super::*;
 use crate::provider::Subject;
 
 fn subject(values: &[&str]) -> Subject {
-    let values = values.iter().map(|value| Input::Text((*value).into()));
-    Subject::new(values.collect())
+    Subject::new(values.iter().map(|value| Input::Text(value)))
 }
 
 fn number(number: usize) -> Subject {
