@@ -96,6 +96,10 @@ enum Byte {
 }
 
 /// A table, because it takes half of what comparing does.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "in a constant, where the compiler would tell"
+)]
 const BYTES: [Byte; 256] = {
     let mut bytes = [Byte::Doubtful; 256];
     let mut byte = 0;
