@@ -1,5 +1,6 @@
 """What a proxy costs while it does nothing: memory, time to start, size."""
 
+import resource
 import statistics
 import time
 from dataclasses import dataclass
@@ -16,13 +17,20 @@ class Footprint:
 
     start: Memory
     idle_1000: Memory
-    idle_9000: Memory
+    idle: Memory
+    idle_connections: int
     burst: Memory
 
     @property
     def connection_kib(self):
         """What one more idle connection costs."""
-        return (self.idle_9000.rss - self.idle_1000.rss) / 8000
+        return (self.idle.rss - self.idle_1000.rss) / (self.idle_connections - 1000)
+
+
+def most_idle():
+    """10,000, or fewer where less may be open: pillion and HAProxy admit half as many, for each needs another upstream."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return min(10_000, (descriptors - 200) // 200 * 100)
 
 
 def memory(peer, upstream):
@@ -32,14 +40,13 @@ def memory(peer, upstream):
         start = running.process.memory()
         connections = client.idle(running.port, 1000)
         idle_1000 = running.process.memory()
-        # Not 10,000: a proxy that counts its descriptors takes no more of 20,000, two a connection.
-        connections += client.idle(running.port, 8000)
-        idle_9000 = running.process.memory()
+        connections += client.idle(running.port, most_idle() - 1000)
+        idle = running.process.memory()
         for connection in connections:
             connection.close()
     with peer.started(upstream) as running:
         load.closed_loop(running.port, load.BURST)
-        return Footprint(start, idle_1000, idle_9000, running.process.memory())
+        return Footprint(start, idle_1000, idle, len(connections), running.process.memory())
 
 
 def starts(peers, upstream, rounds, tls):

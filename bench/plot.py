@@ -32,8 +32,8 @@ def write(results):
     (kind,) = steady.slices
     one_bar_each(tail, {name: steady.median(kind, name, lambda it: it.load.p99_9) / 1000 for name in COLOURS})
     tail.set_title(f"p99.9 in ms, plaintext,\n{kind}", fontsize=10)
-    one_bar_each(idle, {name: results.memory[name].idle_9000.rss / 1024 for name in COLOURS})
-    idle.set_title("MiB with 9,000\nidle connections", fontsize=10)
+    one_bar_each(idle, {name: results.memory[name].idle.rss / 1024 for name in COLOURS})
+    idle.set_title(f"MiB with {results.idle_connections:,}\nidle connections", fontsize=10)
     for axes in (cpu, tail, idle):
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=8)

@@ -33,6 +33,11 @@ class Results:
         return [*self.pinned.values(), *self.unpinned.values(), *self.steady.values()]
 
     @property
+    def idle_connections(self):
+        """As many as every peer holds."""
+        return self.memory["pillion"].idle_connections
+
+    @property
     def rounds(self):
         return len(next(iter(next(iter(self.pinned[False].slices.values())).values())))
 
@@ -90,7 +95,7 @@ def summary(results):
         ["memory at start: RSS (PSS)"]
         + [f"{it.start.rss / 1024:.1f} ({it.start.pss / 1024:.1f}) MiB" for it in memory],
         ["each idle connection"] + [f"{it.connection_kib:.1f} KiB" for it in memory],
-        ["with 9,000 idle connections"] + [f"{it.idle_9000.rss / 1024:.0f} MiB" for it in memory],
+        [f"with {results.idle_connections:,} idle connections"] + [f"{it.idle.rss / 1024:.0f} MiB" for it in memory],
         ["after 1,000 requests at once"] + [f"{it.burst.rss / 1024:.0f} MiB" for it in memory],
     ]
     for tls, times in results.start.items():
@@ -134,11 +139,13 @@ def details(costs):
 def memory(results):
     """RSS, which counts what processes share once for each, and PSS."""
     lines = [
-        [name] + [f"{it.rss:,} ({it.pss:,})" for it in (of.start, of.idle_1000, of.idle_9000, of.burst)]
+        [name] + [f"{it.rss:,} ({it.pss:,})" for it in (of.start, of.idle_1000, of.idle, of.burst)]
         for name, of in results.memory.items()
     ]
-    head = ["", "at start", "1,000 idle connections", "9,000", "after 1,000 requests at once"]
+    head = ["", "at start", "1,000 idle connections", f"{results.idle_connections:,}", "after 1,000 requests at once"]
     what = "RSS (PSS) in KiB of all its processes, one worker, plaintext upstream."
+    if results.idle_connections < 10_000:
+        what += " Not 10,000 idle connections, because a process may not have as many open files here."
     return f"## Memory\n\n{what}\n\n{rows(head, *lines)}"
 
 

@@ -19,7 +19,7 @@
 )]
 #![expect(clippy::print_stdout, reason = "printing is what it is for")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::env;
 use std::fmt::Write as _;
 use std::fs;
@@ -33,6 +33,9 @@ use pillion::fake::{Authority, IdentityProvider, Rules, Upstream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+#[path = "../callgrind/mod.rs"]
+mod callgrind;
 
 /// What is counted.
 struct Case {
@@ -92,10 +95,6 @@ const HEAD: &[&str] = &[
 /// Connections of the app, each used in turn.
 const CONNECTIONS: usize = 4;
 const REQUESTS: u64 = 2000;
-const RECORDED: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/benches/instructions/counts.txt"
-);
 /// An answer under callgrind takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -134,7 +133,7 @@ async fn main() -> ExitCode {
         .unwrap();
     }
 
-    let recorded = recorded();
+    let recorded = callgrind::recorded();
     let (mut text, mut is_too_much) = (String::new(), false);
     println!(
         "{:<26} {:>8} {:>9}",
@@ -155,7 +154,7 @@ async fn main() -> ExitCode {
     }
     fs::remove_dir_all(directory).unwrap();
     if env::var_os("UPDATE_COUNTS").is_some() {
-        fs::write(RECORDED, text).unwrap();
+        fs::write(callgrind::RECORDED, text).unwrap();
         return ExitCode::SUCCESS;
     }
     if is_too_much {
@@ -167,26 +166,10 @@ async fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn recorded() -> BTreeMap<String, u64> {
-    let text = fs::read_to_string(RECORDED).unwrap_or_default();
-    let lines = text.lines().filter_map(|line| line.trim().split_once("  "));
-    lines
-        .map(|(count, name)| (name.to_owned(), count.parse().unwrap()))
-        .collect()
-}
-
 /// The instructions of a case's functions while a new proxy serves so many of its requests.
 async fn count(binary: &Path, directory: &Path, case: &Case, requests: u64) -> u64 {
     let counts = directory.join("callgrind");
-    let mut proxy = Command::new("valgrind")
-        .args(["--tool=callgrind", "--quiet"])
-        .args(
-            case.functions
-                .iter()
-                .map(|it| format!("--toggle-collect={it}")),
-        )
-        .arg(format!("--callgrind-out-file={}", counts.display()))
-        .arg(binary)
+    let mut proxy = callgrind::command(binary, case.functions, &counts)
         .args(["--config", &file_name(case.other_routes)])
         .env("SECRET", SECRET)
         .current_dir(directory)
@@ -198,9 +181,7 @@ async fn count(binary: &Path, directory: &Path, case: &Case, requests: u64) -> u
     let answered = timeout(PATIENCE, call(address, case, requests)).await;
     stop(&mut proxy);
     answered.expect("every request is answered in time");
-    let text = fs::read_to_string(counts).unwrap();
-    let total = text.lines().find_map(|line| line.strip_prefix("totals: "));
-    let total = total.unwrap().parse().unwrap();
+    let total = callgrind::instructions(&fs::read_to_string(counts).unwrap());
     // A part is 0 where the compiler has made it one with its caller.
     assert!(
         total > 0 || case.functions != ALL,
