@@ -1,6 +1,6 @@
 //! Request bodies: streamed to the upstream, and kept while they are small enough to be sent again.
 //!
-//! Every piece is taken from the app once and given out once an attempt, in order: what has been kept first, then what
+//! Every byte is taken from the app once and given out once an attempt, in order: what has been kept first, then what
 //! is still to come. There is one reader at a time; an older one gets nothing more.
 
 use std::cell::RefCell;
@@ -66,8 +66,8 @@ struct Source<B> {
     app: B,
     /// Of the whole body, if the app declared it.
     length: Option<u64>,
-    kept: Vec<Bytes>,
-    kept_bytes: usize,
+    /// Copied, because a piece is part of a buffer that may be thousands of times as long.
+    kept: Vec<u8>,
     keeping: bool,
     limit: usize,
     budget: Budget,
@@ -75,7 +75,7 @@ struct Source<B> {
     ended: bool,
     failed: Option<UploadError>,
     attempt: u32,
-    /// Index of the next kept piece to give out.
+    /// How many of the kept bytes have been given out.
     next: usize,
     given_bytes: u64,
     trailers_given: bool,
@@ -123,7 +123,6 @@ where
             app,
             length,
             kept: Vec::new(),
-            kept_bytes: 0,
             budget: budget.clone(),
             trailers: None,
             ended: false,
@@ -223,10 +222,9 @@ impl<B> Source<B> {
         if !self.keeping {
             return;
         }
-        let fits = self.kept_bytes + piece.len() <= self.limit;
+        let fits = self.kept.len() + piece.len() <= self.limit;
         if fits && self.budget.reserve(piece.len()) {
-            self.kept_bytes += piece.len();
-            self.kept.push(piece.clone());
+            self.kept.extend_from_slice(piece);
             self.next = self.kept.len();
         } else {
             self.stop_keeping();
@@ -236,16 +234,15 @@ impl<B> Source<B> {
     fn stop_keeping(&mut self) {
         self.keeping = false;
         self.kept.drain(..self.next);
+        self.kept.shrink_to_fit();
+        self.budget.release(self.next);
         self.next = 0;
-        let left: usize = self.kept.iter().map(Bytes::len).sum();
-        self.budget.release(self.kept_bytes - left);
-        self.kept_bytes = left;
     }
 }
 
 impl<B> Drop for Source<B> {
     fn drop(&mut self) {
-        self.budget.release(self.kept_bytes);
+        self.budget.release(self.kept.len());
     }
 }
 
@@ -257,10 +254,10 @@ where
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        if let Some(piece) = self.kept.get(self.next) {
-            let piece = piece.clone();
-            self.next += 1;
-            return Poll::Ready(Some(Ok(self.give(piece))));
+        if let Some(rest) = self.kept.get(self.next..).filter(|rest| !rest.is_empty()) {
+            let rest = Bytes::copy_from_slice(rest);
+            self.next = self.kept.len();
+            return Poll::Ready(Some(Ok(self.give(rest))));
         }
         if let Some(error) = self.failed {
             return Poll::Ready(Some(Err(error)));
