@@ -75,6 +75,10 @@ struct Shared {
     between_requests: Cell<bool>,
     /// Whether hyper has nothing half written.
     flushed: Cell<bool>,
+    /// How much of an answer's body hyper has been handed since it was last flushed.
+    handed: Cell<usize>,
+    /// Whether somebody waits to hand it more.
+    is_waited_for: Cell<bool>,
     /// What we say ourselves and the socket did not take at once: of an interim answer, or of a refusal.
     own: RefCell<Vec<u8>>,
     bounds: Bounds,
@@ -113,6 +117,8 @@ impl Inbound {
             protocol: Cell::new(Protocol::Http1),
             between_requests: Cell::new(true),
             flushed: Cell::new(true),
+            handed: Cell::new(0),
+            is_waited_for: Cell::new(false),
             own: RefCell::default(),
             bounds,
             head_timer: RefCell::default(),
@@ -223,6 +229,21 @@ impl Inbound {
     pub fn take_back(&self, read: &[u8]) {
         self.0.head.replace(read.to_vec());
         self.0.unread.set(read.len());
+    }
+
+    /// So many bytes of an answer's body have been handed to hyper.
+    pub fn hand(&self, bytes: usize) {
+        self.0.handed.set(self.0.handed.get() + bytes);
+    }
+
+    /// Until hyper may be handed more: it keeps all that the app does not take. Only for the task that polls the stream, which
+    /// is woken then.
+    pub fn poll_taken(&self) -> Poll<()> {
+        if self.0.handed.get() < HANDED_BYTES {
+            return Poll::Ready(());
+        }
+        self.0.is_waited_for.set(true);
+        Poll::Pending
     }
 
     /// Writes an interim answer (RFC 9110 §15.2), or drops it where it cannot be written right now.
@@ -443,6 +464,12 @@ impl Write for InboundStream {
         ready!(shared.poll_own(cx))?;
         let flushed = shared.socket.borrow_mut().poll_flush(cx);
         shared.flushed.set(flushed.is_ready());
+        if flushed.is_ready() {
+            shared.handed.set(0);
+            if shared.is_waited_for.take() {
+                cx.waker().wake_by_ref();
+            }
+        }
         flushed
     }
 
@@ -504,6 +531,8 @@ const HELD_BYTES: usize = 8 * 1024;
 const MAX_FIELDS: usize = 100;
 /// The most that is read at once, and the longest head that is looked at.
 const SCRATCH_BYTES: usize = 64 * 1024;
+/// What may wait in hyper before the next piece of an answer is asked for.
+const HANDED_BYTES: usize = 16 * 1024;
 /// What an idle connection may keep of the room that its last head took.
 const KEPT_HEAD_BYTES: usize = 1024;
 /// How much is still read of a caller whose connection is closed while it sends, and for how long.

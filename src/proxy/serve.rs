@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use super::paced::Paced;
 use super::replay::RequestBody;
 use super::roll::{Place, Roll};
 use super::upgrade::Upgraded;
@@ -221,7 +222,7 @@ async fn talk(
         if let Some(to) = response.body_mut().take_upgraded() {
             upgraded.set(Some((to, InFlight::begin(proxy, worker))));
         }
-        Ok::<_, Infallible>(response)
+        Ok::<_, Infallible>(response.map(|body| Paced::new(body, inbound)))
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
