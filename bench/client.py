@@ -62,5 +62,5 @@ def idle(port, count):
             raise RuntimeError(f"answered {status} on connection {len(connections)}")
         connections.append(connection)
         time.sleep(0.001)
-    time.sleep(2)
+    time.sleep(4)
     return connections

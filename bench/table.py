@@ -96,7 +96,7 @@ def summary(results):
         + [f"{it.start.rss / 1024:.1f} ({it.start.pss / 1024:.1f}) MiB" for it in memory],
         ["each idle connection"] + [f"{it.connection_kib:.1f} KiB" for it in memory],
         [f"with {results.idle_connections:,} idle connections"] + [f"{it.idle.rss / 1024:.0f} MiB" for it in memory],
-        ["after 1,000 requests at once"] + [f"{it.burst.rss / 1024:.0f} MiB" for it in memory],
+        ["10 s after 1,000 requests at once"] + [f"{it.burst.rss / 1024:.0f} MiB" for it in memory],
     ]
     for tls, times in results.start.items():
         what = f"exec to first answer, {'TLS' if tls else 'plaintext'} upstream"
@@ -142,7 +142,7 @@ def memory(results):
         [name] + [f"{it.rss:,} ({it.pss:,})" for it in (of.start, of.idle_1000, of.idle, of.burst)]
         for name, of in results.memory.items()
     ]
-    head = ["", "at start", "1,000 idle connections", f"{results.idle_connections:,}", "after 1,000 requests at once"]
+    head = ["", "at start", "1,000 idle connections", f"{results.idle_connections:,}", "10 s after 1,000 requests at once"]
     what = "RSS (PSS) in KiB of all its processes, one worker, plaintext upstream."
     if results.idle_connections < 10_000:
         what += " Not 10,000 idle connections, because a process may not have as many open files here."

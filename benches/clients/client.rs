@@ -8,11 +8,13 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::HOST;
 use http::{HeaderMap, Request};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::{Connection, SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use nix::time::{ClockId, clock_gettime};
+use pillion::clock::Moment;
 use pillion::net::connect::{Endpoint, EndpointSettings, HttpVersion};
 use pillion::net::pool::{Pool, PoolSettings, RequestHead};
 use tokio::net::TcpStream;
@@ -187,7 +189,7 @@ async fn own(
     endpoint: &Endpoint,
     request: Request<Full<Bytes>>,
 ) -> Answer {
-    let connection = match pool.take(endpoint) {
+    let connection = match pool.take(endpoint, Moment::now()) {
         Some(connection) => connection,
         None => pool.connect(endpoint).await.unwrap(),
     };
@@ -195,10 +197,12 @@ async fn own(
     let head = RequestHead {
         method: &parts.method,
         target: parts.uri.path_and_query().unwrap().as_str(),
+        host: parts.headers.get(HOST).unwrap(),
         headers: &parts.headers,
+        more: &[],
     };
     let deadline = Instant::now() + PATIENCE;
-    let answer = connection.send(head, body, || deadline, |_, _| {}).await;
+    let answer = connection.send(&head, body, || deadline, |_, _| {}).await;
     let (parts, mut body) = answer.unwrap().into_parts();
     let body = match body.take_whole() {
         Some(whole) => whole,

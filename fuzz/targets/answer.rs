@@ -161,10 +161,10 @@ async fn send(
     method: &Method,
     mut tell: impl FnMut(StatusCode),
 ) -> Result<http::Response<pillion::net::pool::UpstreamBody<Empty<Bytes>>>, NoAnswer> {
-    let headers = HeaderMap::from_iter([(http::header::HOST, HeaderValue::from_static("localhost"))]);
-    let head = RequestHead { method, target: "/", headers: &headers };
+    let (host, headers) = (HeaderValue::from_static("localhost"), HeaderMap::new());
+    let head = RequestHead { method, target: "/", host: &host, headers: &headers, more: &[] };
     let deadline = Instant::now() + PATIENCE;
-    connection.send(head, Empty::new(), || deadline, |status, _| tell(status)).await
+    connection.send(&head, Empty::new(), || deadline, |status, _| tell(status)).await
 }
 
 impl Reading {

@@ -76,6 +76,10 @@ struct Shared {
     between_requests: Cell<bool>,
     /// Whether hyper has nothing half written.
     flushed: Cell<bool>,
+    /// How much of an answer's body hyper has been handed since it was last flushed.
+    handed: Cell<usize>,
+    /// Whether somebody waits to hand it more.
+    is_waited_for: Cell<bool>,
     /// What we say ourselves and the socket did not take at once: of an interim answer, or of a refusal.
     own: RefCell<Vec<u8>>,
     bounds: Bounds,
@@ -124,6 +128,8 @@ impl Inbound {
             protocol: Cell::new(Protocol::Http1),
             between_requests: Cell::new(true),
             flushed: Cell::new(true),
+            handed: Cell::new(0),
+            is_waited_for: Cell::new(false),
             own: RefCell::default(),
             bounds,
             head_timer: RefCell::default(),
@@ -135,38 +141,40 @@ impl Inbound {
         })))
     }
 
-    /// Reads until it is clear what the app speaks, within the time for a head. hyper gets what was read.
+    /// Reads until there is something for hyper to do: the preface of HTTP/2, or a head of HTTP/1.1 that is whole, broken or
+    /// long, or the end. Until then a connection costs no more than what it has sent. hyper gets all of that.
     ///
     /// # Errors
     ///
-    /// When the connection fails, or says nothing in time.
-    pub fn poll_protocol(
+    /// When the connection fails, or a head does not come in time.
+    pub fn poll_begun(
         &self,
         scratch: &Scratch,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<Protocol>> {
         let shared = &self.0;
         let mut scratch = scratch.0.borrow_mut();
-        let room = scratch.get_mut(..FIRST_READ_BYTES).unwrap_or_default();
-        loop {
-            let mut read = ReadBuf::new(&mut *room);
+        while !shared.is_for_hyper() {
+            let room = HELD_BYTES - shared.head.borrow().len();
+            let mut read = ReadBuf::new(scratch.get_mut(..room).unwrap_or_default());
             let polled = shared.socket.borrow_mut().poll_read(cx, &mut read)?;
             if polled.is_pending() {
                 ready!(shared.poll_head_timer(cx))?;
             }
+            if read.filled().is_empty() {
+                break;
+            }
             let mut head = shared.head.borrow_mut();
             head.extend_from_slice(read.filled());
-            let is_whole = read.filled().is_empty() || head.len() >= PREFACE.len();
-            if head.starts_with(PREFACE) {
-                shared.protocol.set(Protocol::Http2);
-                shared.between_requests.set(false);
-                shared.head_timer.borrow_mut().take();
-            } else if PREFACE.starts_with(&head) && !is_whole {
-                continue;
-            }
             shared.unread.set(head.len());
-            return Poll::Ready(Ok(shared.protocol.get()));
         }
+        Poll::Ready(Ok(shared.protocol.get()))
+    }
+
+    /// Whether anything of the next request has come.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        !self.0.head.borrow().is_empty()
     }
 
     /// What hyper reads from and writes to.
@@ -214,8 +222,8 @@ impl Inbound {
         self.0.reads_on.set(true);
     }
 
-    /// How many requests of HTTP/1.1 it has brought, if the last one is answered and nothing of another has come: all that
-    /// hyper has of it then are empty buffers.
+    /// How many requests of HTTP/1.1 it has brought, if the last one is answered and no head of another has come to its end:
+    /// then hyper is not needed.
     #[must_use]
     pub fn idle_after(&self) -> Option<u64> {
         let shared = &self.0;
@@ -223,23 +231,30 @@ impl Inbound {
         let is_idle = requests > 0
             && shared.between_requests.get()
             && !shared.reads_on.get()
-            && shared.head.borrow().is_empty()
+            && !is_whole(&shared.head.borrow())
             && shared.is_at_rest();
         is_idle.then_some(requests)
     }
 
-    /// Until an idle connection brings something, or its end.
-    pub fn poll_stirs(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.0.unread.get() > 0 {
-            return Poll::Ready(());
-        }
-        self.0.socket.borrow().poll_read_ready(cx).map(drop)
+    /// Takes back what hyper has read of an idle connection; whoever reads next gets it.
+    pub fn take_back(&self, read: &[u8]) {
+        self.0.head.replace(read.to_vec());
+        self.0.unread.set(read.len());
     }
 
-    /// Takes back what hyper has read of an idle connection and not looked at; whoever reads next gets it.
-    pub fn take_back(&self, read: &[u8]) {
-        self.0.head.borrow_mut().extend_from_slice(read);
-        self.0.unread.set(read.len());
+    /// So many bytes of an answer's body have been handed to hyper.
+    pub fn hand(&self, bytes: usize) {
+        self.0.handed.set(self.0.handed.get() + bytes);
+    }
+
+    /// Until hyper may be handed more: it keeps all that the app does not take. Only for the task that polls the stream, which
+    /// is woken then.
+    pub fn poll_taken(&self) -> Poll<()> {
+        if self.0.handed.get() < HANDED_BYTES {
+            return Poll::Ready(());
+        }
+        self.0.is_waited_for.set(true);
+        Poll::Pending
     }
 
     /// Writes an interim answer (RFC 9110 §15.2), or drops it where it cannot be written right now.
@@ -255,6 +270,20 @@ impl Inbound {
 }
 
 impl Shared {
+    /// Whether what has been read is something for hyper. Learns the protocol from the first that is.
+    fn is_for_hyper(&self) -> bool {
+        let head = self.head.borrow();
+        let is_first = self.requests.get() == 0;
+        if is_first && head.starts_with(PREFACE) {
+            self.protocol.set(Protocol::Http2);
+            self.between_requests.set(false);
+            self.head_timer.borrow_mut().take();
+            return true;
+        }
+        let may_be_preface = is_first && PREFACE.starts_with(&head);
+        !may_be_preface && (head.len() >= HELD_BYTES || !is_partial(&head))
+    }
+
     // hyper's own header timeout would end idle connections, too, and sets a timer for every request.
     fn poll_head_timer(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let awaited = self.requests.get() == 0 || is_unfinished(&self.head.borrow());
@@ -446,6 +475,12 @@ impl Write for InboundStream {
         ready!(shared.poll_own(cx))?;
         let flushed = shared.socket.borrow_mut().poll_flush(cx);
         shared.flushed.set(flushed.is_ready());
+        if flushed.is_ready() {
+            shared.handed.set(0);
+            if shared.is_waited_for.take() {
+                cx.waker().wake_by_ref();
+            }
+        }
         flushed
     }
 
@@ -474,13 +509,22 @@ impl Write for InboundStream {
     }
 }
 
-// hyper looks for more before it begins with a request, so nearly every head is whole here, and may have its body behind
-// it. Empty lines before one are none (RFC 9112 §2.2).
+// hyper looks for more before it begins with a request, so nearly every head is whole here.
 fn is_unfinished(head: &[u8]) -> bool {
+    !head.is_empty() && !is_whole(head)
+}
+
+/// Whether there is a head, and perhaps its body behind it. Empty lines before one are none (RFC 9112 §2.2).
+fn is_whole(head: &[u8]) -> bool {
     let begun = head.trim_ascii_start();
-    !head.is_empty()
-        && !begun.ends_with(b"\r\n\r\n")
-        && memchr::memmem::find(begun, b"\r\n\r\n").is_none()
+    begun.ends_with(b"\r\n\r\n") || memchr::memmem::find(begun, b"\r\n\r\n").is_some()
+}
+
+/// Whether hyper would wait for more of this head.
+fn is_partial(head: &[u8]) -> bool {
+    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let parsed = httparse::Request::new(&mut fields).parse(head);
+    matches!(parsed, Ok(httparse::Status::Partial))
 }
 
 /// The head that `bytes` begin with, if it is whole and something is behind it.
@@ -494,10 +538,14 @@ fn end_of_head(bytes: &[u8]) -> Option<&[u8]> {
 static END_OF_HEAD: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"));
 /// What every connection of HTTP/2 begins with, and none of HTTP/1.1.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// What is read to learn the protocol: no more than hyper takes at once.
-const FIRST_READ_BYTES: usize = 8 * 1024;
+/// What is held of a head that is not whole: what hyper reads at once, and less than any head may have.
+const HELD_BYTES: usize = 8 * 1024;
+/// hyper refuses a head with more.
+const MAX_FIELDS: usize = 100;
 /// The most that is read at once, and the longest head that is looked at.
 const SCRATCH_BYTES: usize = 64 * 1024;
+/// What may wait in hyper before the next piece of an answer is asked for.
+const HANDED_BYTES: usize = 16 * 1024;
 /// What an idle connection may keep of the room that its last head took.
 const KEPT_HEAD_BYTES: usize = 1024;
 /// How much is still read of a caller whose connection is closed while it sends, and for how long.

@@ -96,15 +96,6 @@ impl Socket {
         }
     }
 
-    /// Until there is something to read, or nothing ever. Only right where a read has found nothing.
-    pub(super) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(tcp) => tcp.poll_read_ready(cx),
-            Self::Tls(tls) => tls.get_ref().0.poll_read_ready(cx),
-            Self::Unix(unix) => unix.poll_read_ready(cx),
-        }
-    }
-
     pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(tcp) => Poll::Ready(SockRef::from(&*tcp).shutdown(Shutdown::Write)),

@@ -8,6 +8,7 @@ pub mod framing;
 pub mod grpc;
 pub mod hand_out;
 pub mod inputs;
+mod paced;
 pub mod peek;
 pub mod problem;
 mod record;

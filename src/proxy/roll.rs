@@ -80,8 +80,16 @@ impl Place<'_> {
         if self.state == State::Stopped {
             return false;
         }
-        if self.roll.stopping.get() {
+        let stops = self.is_stopping(cx);
+        if stops {
             self.state = State::Stopped;
+        }
+        stops
+    }
+
+    /// The same, said as often as it is asked.
+    pub(super) fn is_stopping(&mut self, cx: &Context<'_>) -> bool {
+        if self.roll.stopping.get() {
             return true;
         }
         if self.state == State::Unentered {

@@ -1,7 +1,7 @@
 //! A worker: serves the connections that it is dealt, and keeps connections to upstreams for them.
 //!
 //! A connection is a task. One of HTTP/2 has another task for each of its streams. One of HTTP/1.1 whose app has nothing to
-//! ask for a while costs no more than its socket: hyper is there only while it talks.
+//! ask for a while, or is slow to ask it, costs little more than its socket: hyper is there only while it talks.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -25,6 +25,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use super::paced::Paced;
 use super::replay::RequestBody;
 use super::roll::{Place, Roll};
 use super::upgrade::Upgraded;
@@ -128,17 +129,17 @@ async fn serve(proxy: Arc<Proxy>, worker: Rc<Worker>, dealt: Dealt, roll: Rc<Rol
     let Ok(inbound) = Inbound::new(socket, bounds) else {
         return;
     };
-    let place = roll.place();
-    match protocol(&inbound, &worker.scratch, place).await {
-        Ok(Some(Protocol::Http1)) => {
-            serve_http1(proxy, worker, inbound, limits, roll).await;
+    let mut place = roll.place();
+    match begun(&inbound, &worker.scratch, &mut place).await {
+        Some(Protocol::Http1) => {
+            serve_http1(&proxy, &worker, inbound, limits, &roll, place).await;
         }
         // In a box, so that the task of the usual connection is no larger for it.
-        Ok(Some(Protocol::Http2)) => {
-            Box::pin(serve_http2(proxy, worker, inbound, roll)).await;
+        Some(Protocol::Http2) => {
+            drop(place);
+            Box::pin(serve_http2(proxy, worker, inbound, Rc::clone(&roll))).await;
         }
-        Ok(None) => {}
-        Err(error) => tracing::debug!(%error, "connection said nothing"),
+        None => {}
     }
 }
 
@@ -154,47 +155,48 @@ async fn open(
     }
 }
 
-/// What an app speaks; none if it is time to stop before it has said anything.
-async fn protocol(
-    inbound: &Inbound,
-    scratch: &Scratch,
-    mut place: Place<'_>,
-) -> io::Result<Option<Protocol>> {
-    poll_fn(|cx| match inbound.poll_protocol(scratch, cx) {
-        Poll::Pending if place.is_stopped(cx) => Poll::Ready(Ok(None)),
+/// What an app speaks that has something for hyper. None if that does not come, or it is time to stop and nothing has come.
+async fn begun(inbound: &Inbound, scratch: &Scratch, place: &mut Place<'_>) -> Option<Protocol> {
+    let begun = poll_fn(|cx| match inbound.poll_begun(scratch, cx) {
+        // hyper takes the rest of a head that has begun, and nothing after it.
+        Poll::Pending if place.is_stopping(cx) => {
+            Poll::Ready(Ok(inbound.has_begun().then_some(Protocol::Http1)))
+        }
         polled => polled.map_ok(Some),
-    })
-    .await
+    });
+    match begun.await {
+        Ok(protocol) => protocol,
+        Err(error) => {
+            tracing::debug!(%error, "connection said nothing");
+            None
+        }
+    }
 }
 
 async fn serve_http1(
-    proxy: Arc<Proxy>,
-    worker: Rc<Worker>,
+    proxy: &Proxy,
+    worker: &Worker,
     inbound: Inbound,
     limits: Limits,
-    roll: Rc<Roll>,
+    roll: &Roll,
+    mut place: Place<'_>,
 ) {
-    let mut place = roll.place();
     loop {
         place.begin_talk();
         // In a box, which goes with hyper's buffers while the app has nothing to ask.
-        match Box::pin(talk(&proxy, &worker, &inbound, limits, &mut place)).await {
+        match Box::pin(talk(proxy, worker, &inbound, limits, &mut place)).await {
             Talked::Over => return,
             Talked::Upgraded(stream, read, upgraded, _in_flight) => {
                 drop(inbound);
                 if let Some(app) = stream.into_socket() {
                     // In a box, so that the task of the usual connection is no larger for it.
-                    Box::pin(relay((app, read), *upgraded, &worker, &roll)).await;
+                    Box::pin(relay((app, read), *upgraded, worker, roll)).await;
                 }
                 return;
             }
             Talked::Idle => {}
         }
-        let stirs = poll_fn(|cx| match inbound.poll_stirs(cx) {
-            Poll::Pending if place.is_stopped(cx) => Poll::Ready(false),
-            polled => polled.map(|()| true),
-        });
-        if !stirs.await {
+        if begun(&inbound, &worker.scratch, &mut place).await.is_none() {
             return shut_down(inbound.stream(&worker.scratch)).await;
         }
     }
@@ -225,7 +227,7 @@ async fn talk(
         if let Some(to) = response.body_mut().take_upgraded() {
             upgraded.set(Some((to, InFlight::begin(proxy, worker))));
         }
-        Ok::<_, Infallible>(response)
+        Ok::<_, Infallible>(response.map(|body| Paced::new(body, inbound)))
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())

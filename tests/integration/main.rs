@@ -41,6 +41,7 @@ mod layers;
 mod lifecycle;
 mod log;
 mod matrix;
+mod memory;
 mod names;
 mod outage;
 mod problems;

@@ -1,6 +1,6 @@
 //! Request bodies: streamed to the upstream, and kept while they are small enough to be sent again.
 //!
-//! Every piece is taken from the app once and given out once an attempt, in order: what has been kept first, then what
+//! Every byte is taken from the app once and given out once an attempt, in order: what has been kept first, then what
 //! is still to come. There is one reader at a time; an older one gets nothing more.
 
 use std::cell::RefCell;
@@ -16,7 +16,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use smallvec::SmallVec;
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::net::content::AppBody;
@@ -69,9 +68,7 @@ struct Source<B, F: ?Sized = dyn Fn(&mut HeaderMap)> {
     app: B,
     /// Of the whole body, if the app declared it.
     length: Option<u64>,
-    /// Nearly every body that is kept comes in one piece.
-    kept: SmallVec<[Bytes; 1]>,
-    kept_bytes: usize,
+    kept: Kept,
     keeping: bool,
     limit: usize,
     budget: Budget,
@@ -79,7 +76,7 @@ struct Source<B, F: ?Sized = dyn Fn(&mut HeaderMap)> {
     ended: bool,
     failed: Option<UploadError>,
     attempt: u32,
-    /// Index of the next kept piece to give out.
+    /// How many of the kept bytes have been given out.
     next: usize,
     given_bytes: u64,
     trailers_given: bool,
@@ -87,6 +84,44 @@ struct Source<B, F: ?Sized = dyn Fn(&mut HeaderMap)> {
     idle: Duration,
     idle_timer: Option<Pin<Box<Sleep>>>,
     filter: F,
+}
+
+/// What could be given out again.
+enum Kept {
+    /// Nearly every body comes in one piece.
+    Whole(Bytes),
+    /// Copied, because a piece is part of a buffer that may be thousands of times as long.
+    Copied(Vec<u8>),
+}
+
+impl Kept {
+    fn add(&mut self, piece: &Bytes, is_whole: bool) {
+        match self {
+            Self::Copied(copied) if is_whole && copied.is_empty() => {
+                *self = Self::Whole(piece.clone());
+            }
+            Self::Copied(copied) => copied.extend_from_slice(piece),
+            // There is no more of it.
+            Self::Whole(_) => {}
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Whole(bytes) => bytes,
+            Self::Copied(bytes) => bytes,
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.bytes().len()
+    }
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self::Copied(Vec::new())
+    }
 }
 
 /// Why the app's body came to no end.
@@ -125,8 +160,7 @@ where
             limit: limit.unwrap_or(0),
             app,
             length,
-            kept: SmallVec::new(),
-            kept_bytes: 0,
+            kept: Kept::default(),
             budget: budget.clone(),
             trailers: None,
             ended: false,
@@ -208,17 +242,17 @@ where
 
 impl<B> Source<B> {
     fn is_untouched(&self) -> bool {
-        self.given_bytes == 0 && self.kept.is_empty() && !self.ended
+        self.given_bytes == 0 && self.kept.bytes().is_empty() && !self.ended
     }
 
     fn keep(&mut self, piece: &Bytes) {
         if !self.keeping {
             return;
         }
-        let fits = self.kept_bytes + piece.len() <= self.limit;
+        let fits = self.kept.len() + piece.len() <= self.limit;
         if fits && self.budget.reserve(piece.len()) {
-            self.kept_bytes += piece.len();
-            self.kept.push(piece.clone());
+            self.kept
+                .add(piece, self.length == Some(piece.len() as u64));
             self.next = self.kept.len();
         } else {
             self.stop_keeping();
@@ -227,17 +261,16 @@ impl<B> Source<B> {
 
     fn stop_keeping(&mut self) {
         self.keeping = false;
-        self.kept.drain(..self.next);
+        let rest = self.kept.bytes().get(self.next..).unwrap_or_default();
+        self.kept = Kept::Copied(rest.to_vec());
+        self.budget.release(self.next);
         self.next = 0;
-        let left: usize = self.kept.iter().map(Bytes::len).sum();
-        self.budget.release(self.kept_bytes - left);
-        self.kept_bytes = left;
     }
 }
 
 impl<B, F: ?Sized> Drop for Source<B, F> {
     fn drop(&mut self) {
-        self.budget.release(self.kept_bytes);
+        self.budget.release(self.kept.len());
     }
 }
 
@@ -249,10 +282,11 @@ where
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        if let Some(piece) = self.kept.get(self.next) {
-            let piece = piece.clone();
-            self.next += 1;
-            return Poll::Ready(Some(Ok(self.give(piece))));
+        let rest = self.kept.bytes().get(self.next..);
+        if let Some(rest) = rest.filter(|rest| !rest.is_empty()) {
+            let rest = Bytes::copy_from_slice(rest);
+            self.next = self.kept.len();
+            return Poll::Ready(Some(Ok(self.give(rest))));
         }
         if let Some(error) = self.failed {
             return Poll::Ready(Some(Err(error)));
