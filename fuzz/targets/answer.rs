@@ -1,12 +1,12 @@
-//! Any answer of an upstream, in any pieces, to GET or HEAD: what is made of it does not depend on where it was cut, agrees
-//! with another reading of the same bytes, and is not more than was declared; and a connection that is used again gives the
-//! next request its own answer.
+//! Any answer of an upstream, in any pieces, to GET or HEAD: what is made of it does not depend on where it was cut,
+//! agrees with another reading of the same bytes, and is not more than was declared; and a connection that is used again
+//! gives the next request its own answer.
 //!
-//! The first byte says how it is asked, [`Asked`], the next four how long the pieces are; the rest is what the upstream says.
+//! The first byte says how it is asked ([`Asked`]), the next four how long the pieces are; the rest is the answer.
 
 #![no_main]
 
-use std::future::Future as _;
+use std::future::{Future as _, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::LazyLock;
@@ -14,12 +14,13 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use http_body::Body as _;
+use http::header::HOST;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt as _, Empty};
 use libfuzzer_sys::fuzz_target;
 use pillion::net::connect::{Endpoint, EndpointSettings, HttpVersion, Transport};
-use pillion::net::pool::{Connection, NoAnswer, Pool, PoolSettings, RequestHead};
+use pillion::net::pool::{Connection, NoAnswer, Pool, PoolSettings, RequestHead, UpstreamBody};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
@@ -81,7 +82,8 @@ fn cut<'a>(mut bytes: &'a [u8], lengths: &[u8]) -> Vec<&'a [u8]> {
     pieces
 }
 
-/// Reads the pieces, of which each is received before the next is sent. `at_once`: a body that has come whole is taken so.
+/// Reads the pieces, of which each is received before the next is sent. `at_once`: a body that has come whole is taken
+/// so.
 async fn read(asked: &Asked, pieces: &[&[u8]], at_once: bool) -> Reading {
     let (near, mut far) = UnixStream::pair().expect("a pair");
     let pool = Rc::new(Pool::new(POOL));
@@ -93,7 +95,7 @@ async fn read(asked: &Asked, pieces: &[&[u8]], at_once: bool) -> Reading {
         let mut receive = async || {
             // Once for the socket to be seen readable, once more for what is read after that.
             for _ in 0..2 {
-                is_over = is_over || std::future::poll_fn(|cx| Poll::Ready(exchange.as_mut().poll(cx).is_ready())).await;
+                is_over = is_over || poll_fn(|cx| Poll::Ready(exchange.as_mut().poll(cx).is_ready())).await;
                 yield_now().await;
             }
             is_over
@@ -134,7 +136,7 @@ async fn exchange(reading: &mut Reading, connection: Box<Connection<Empty<Bytes>
         reading.body.extend_from_slice(&whole);
     }
     while let Some(frame) = body.frame().await {
-        match frame.map(http_body::Frame::into_data) {
+        match frame.map(Frame::into_data) {
             Ok(Ok(data)) => reading.body.extend_from_slice(&data),
             Ok(Err(frame)) => reading.trailers.extend(frame.into_trailers().expect("trailers")),
             Err(_) => {
@@ -160,7 +162,7 @@ async fn send(
     connection: Box<Connection<Empty<Bytes>>>,
     method: &Method,
     mut tell: impl FnMut(StatusCode),
-) -> Result<http::Response<pillion::net::pool::UpstreamBody<Empty<Bytes>>>, NoAnswer> {
+) -> Result<Response<UpstreamBody<Empty<Bytes>>>, NoAnswer> {
     let (host, headers) = (HeaderValue::from_static("localhost"), HeaderMap::new());
     let head = RequestHead { method, target: "/", host: &host, headers: &headers, more: &[] };
     let deadline = Instant::now() + PATIENCE;
@@ -168,7 +170,7 @@ async fn send(
 }
 
 impl Reading {
-    /// A head that comes in pieces is read when its end is there, so that it is refused later than one that comes at once.
+    /// A head that comes in pieces is read when its end is there, so it is refused later than one that comes at once.
     fn without_end_of_no_head(mut self) -> Self {
         if self.head.is_none() {
             self.end = End::Open;
@@ -251,7 +253,8 @@ impl<'a> Plain<'a> {
     }
 
     fn read_body(&mut self, head: &httparse::Response<'_, '_>, bytes: &'a [u8], asked: &Asked) {
-        let [codings, lengths, options] = ["transfer-encoding", "content-length", "connection"].map(|name| members(head, name));
+        let [codings, lengths, options] =
+            ["transfer-encoding", "content-length", "connection"].map(|name| members(head, name));
         let has_option = |wanted: &str| options.iter().any(|option| option == wanted);
         let keeps_open = !has_option("close") && (head.version == Some(1) || has_option("keep-alive"));
         let mut surplus: &[u8] = b"";
