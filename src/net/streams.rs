@@ -128,7 +128,7 @@ impl AppStream {
     /// When the app resets the stream, or the answer breaks off: then the stream is reset.
     pub async fn send<B>(mut self, answer: Response<B>) -> Result<(), h2::Error>
     where
-        B: Body<Data = Bytes> + Unpin,
+        B: Body<Data: Into<Bytes>> + Unpin,
     {
         let (mut head, body) = answer.into_parts();
         let is_whole = body.is_end_stream();
@@ -155,7 +155,7 @@ impl AppStream {
 
 async fn send_body<B>(mut stream: SendStream<Bytes>, mut body: B) -> Result<(), h2::Error>
 where
-    B: Body<Data = Bytes> + Unpin,
+    B: Body<Data: Into<Bytes>> + Unpin,
 {
     loop {
         let frame = poll_fn(|cx| match stream.poll_reset(cx)? {
@@ -172,6 +172,7 @@ where
         };
         match frame.into_data() {
             Ok(piece) => {
+                let piece: Bytes = piece.into();
                 let is_last = body.is_end_stream();
                 if !piece.is_empty() {
                     await_room(&mut stream).await?;

@@ -15,9 +15,11 @@ use tokio::time::{Sleep, sleep, timeout};
 
 use super::attach::strip_connection_fields;
 use super::peek::Peekable;
+use super::piece::Piece;
 use super::replay::RequestBody;
 use super::upgrade::Upgraded;
 use crate::net::body::{BodyError, EitherBody};
+use crate::net::inbound::Inbound;
 
 /// An upstream's answer, before it is made the app's.
 pub type UpstreamAnswer = Response<Peekable<EitherBody<RequestBody>>>;
@@ -44,6 +46,8 @@ struct Watched {
     idle: Duration,
     timer: Option<Pin<Box<Sleep>>>,
     on_trailers: Option<OnTrailers>,
+    /// The app that it is no faster than.
+    inbound: Option<Inbound>,
 }
 
 /// Passes an interim answer (RFC 9110 §15.2) on to the app.
@@ -108,6 +112,7 @@ pub(super) fn forward(
                 idle,
                 timer: None,
                 on_trailers,
+                inbound: None,
             })),
         },
     };
@@ -198,6 +203,14 @@ impl AnswerBody {
         }
     }
 
+    /// Gives the next piece when the app at the other end of `inbound` has taken those before it: one who reads nothing then
+    /// holds one, and not all that fits a buffer.
+    pub(super) fn pace(&mut self, inbound: &Inbound) {
+        if let Content::Upstream(watched) = &mut self.content {
+            watched.inbound = Some(inbound.clone());
+        }
+    }
+
     /// Drops `observer` when the answer has been given, or given up.
     pub fn observe(&mut self, observer: Box<dyn Any>) {
         self.observer = Some(observer);
@@ -205,15 +218,17 @@ impl AnswerBody {
 }
 
 impl Body for AnswerBody {
-    type Data = Bytes;
+    type Data = Piece;
     type Error = AnswerError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+    ) -> Poll<Option<Result<Frame<Piece>, AnswerError>>> {
         match &mut self.get_mut().content {
-            Content::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Content::Full(bytes) => {
+                Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes.into()))))
+            }
             Content::Absent(_) | Content::Upgraded(_) => Poll::Ready(None),
             Content::Upstream(watched) => watched.poll_frame(cx),
         }
@@ -244,7 +259,10 @@ impl Watched {
     fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+    ) -> Poll<Option<Result<Frame<Piece>, AnswerError>>> {
+        if let Some(inbound) = &self.inbound {
+            ready!(inbound.poll_taken());
+        }
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
             self.timer = None;
             if let Some(Ok(frame)) = &frame
@@ -253,6 +271,14 @@ impl Watched {
             {
                 on_trailers(trailers);
             }
+            let hand = |bytes: Bytes| match &self.inbound {
+                Some(inbound) => {
+                    inbound.hand(bytes.len());
+                    Piece::in_room(bytes)
+                }
+                None => bytes.into(),
+            };
+            let frame = frame.map(|frame| frame.map(|frame| frame.map_data(hand)));
             return Poll::Ready(frame.map(|frame| frame.map_err(AnswerError::BrokeOff)));
         }
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.idle)));

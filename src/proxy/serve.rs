@@ -25,7 +25,6 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::paced::Paced;
 use super::replay::RequestBody;
 use super::roll::{Place, Roll};
 use super::upgrade::Upgraded;
@@ -227,7 +226,8 @@ async fn talk(
         if let Some(to) = response.body_mut().take_upgraded() {
             upgraded.set(Some((to, InFlight::begin(proxy, worker))));
         }
-        Ok::<_, Infallible>(response.map(|body| Paced::new(body, inbound)))
+        response.body_mut().pace(inbound);
+        Ok::<_, Infallible>(response)
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
