@@ -618,3 +618,43 @@ impl From<FilterError> for FetchError {
         Self::malformed(error.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_subject_tells_its_values_as_they_were_and_is_that_of_no_others(
+            one in values(),
+            other in values(),
+        ) {
+            let subject = subject_of(&one);
+            let told: Vec<_> = subject.inputs().map(owned).collect();
+            prop_assert_eq!(&told, &one);
+            prop_assert_eq!(subject == subject_of(&other), one == other);
+            let backwards: Vec<_> = (0..one.len()).rev().collect();
+            let reversed: Vec<_> = one.into_iter().rev().collect();
+            prop_assert!(subject.of(&backwards) == subject_of(&reversed));
+        }
+    }
+
+    /// Short and long ones, and such as look like what is between two.
+    fn values() -> impl Strategy<Value = Vec<(bool, String)>> {
+        let text = prop_oneof!["[ab]{0,3}", "[\\x00-\\x04é]{0,5}", "[ -~]{30,300}"];
+        prop::collection::vec((any::<bool>(), text), 0..4)
+    }
+
+    fn subject_of(values: &[(bool, String)]) -> Subject {
+        Subject::new(values.iter().map(|(is_json, text)| match is_json {
+            true => Input::Json(text),
+            false => Input::Text(text),
+        }))
+    }
+
+    fn owned(input: Input<'_>) -> (bool, String) {
+        (matches!(input, Input::Json(_)), input.as_str().to_owned())
+    }
+}

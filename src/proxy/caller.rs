@@ -145,11 +145,11 @@ fn is_host_and_port(authority: &Authority) -> bool {
 /// The host of a `Host` field, if it is written in the way that nearly every one is: in letters, digits, dots and
 /// hyphens, with a port or without.
 fn plain_host(value: &HeaderValue) -> Option<&str> {
-    let value = value.as_bytes();
-    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
-    let end = value.iter().position(|byte| !is_plain(byte));
+    let value = value.to_str().ok()?;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    let end = value.bytes().position(|byte| !is_plain(byte));
     let (host, port) = value.split_at(end.unwrap_or(value.len()));
-    let is_port = match port {
+    let is_port = match port.as_bytes() {
         [] => true,
         // Fewer digits than the largest port has.
         [b':', digits @ ..] => {
@@ -157,8 +157,7 @@ fn plain_host(value: &HeaderValue) -> Option<&str> {
         }
         _ => false,
     };
-    let is_host = !host.is_empty() && is_port;
-    is_host.then(|| str::from_utf8(host).ok()).flatten()
+    (!host.is_empty() && is_port).then_some(host)
 }
 
 fn single_host(field: HostField<'_>) -> Result<Option<Authority>, ProxyError> {

@@ -254,7 +254,7 @@ impl Proxy {
             inputs: &inputs,
             is_call: call.is_some(),
         };
-        let (mut answer, on_trailers) = exchange.carry_out(subject, carried, record).await?;
+        let (mut answer, on_trailers) = exchange.carry_out(&subject, carried, record).await?;
         worker.pool().reuse(stripped.into_headers());
         upload.release();
         if !upload.is_finished() {
@@ -383,7 +383,7 @@ impl Exchange<'_> {
     /// Sends the request, and once more with a new token if the first one is refused.
     async fn carry_out(
         &self,
-        subject: Subject,
+        subject: &Subject,
         carried: Carried,
         record: &mut Record,
     ) -> Result<(UpstreamAnswer, Option<OnTrailers>), ProxyError> {
@@ -395,12 +395,12 @@ impl Exchange<'_> {
         match self.judge(&mut answer).await {
             Verdict::Accepted => carried.accept(),
             Verdict::InTrailers if !keeps_authorization => {
-                let on_trailers = judge_trailers(self.route, subject, carried);
+                let on_trailers = judge_trailers(self.route, subject.clone(), carried);
                 return Ok((answer, Some(on_trailers)));
             }
             Verdict::InTrailers => {}
             Verdict::Refused(refusal) if !keeps_authorization => {
-                let replay = self.renew_and_replay(refusal, &subject, &carried, answer, record);
+                let replay = self.renew_and_replay(refusal, subject, &carried, answer, record);
                 // In a box, so that a request that is not refused is no larger for it.
                 answer = Box::pin(replay).await?;
             }

@@ -265,10 +265,12 @@ impl Fields {
 }
 
 fn to_length(digits: &[u8]) -> Result<u64, BadAnswer> {
-    let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
-    let text = std::str::from_utf8(digits).ok().filter(|_| is_number);
-    text.and_then(|text| text.parse().ok())
-        .ok_or(BadAnswer("its Content-Length is not a number"))
+    let number = digits.iter().try_fold(0_u64, |number, byte| {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    });
+    let number = number.filter(|_| !digits.is_empty());
+    number.ok_or(BadAnswer("its Content-Length is not a number"))
 }
 
 /// Reads a section of trailers, the empty line at its end included (RFC 9112 §7.1.2).
