@@ -1,6 +1,7 @@
 //! A connection of HTTP/2 from the app, and the streams on it. hyper's server would do, but it writes no interim answers.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -92,9 +93,14 @@ where
 }
 
 /// Where the answer to one request goes. Dropped, it resets the stream.
-#[derive(Debug)]
 pub struct AppStream {
     respond: SendResponse<Bytes>,
+}
+
+impl fmt::Debug for AppStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AppStream").finish_non_exhaustive()
+    }
 }
 
 impl AppStream {
@@ -272,8 +278,8 @@ impl Pulse {
     }
 }
 
-impl<T> std::fmt::Debug for Streams<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl<T> fmt::Debug for Streams<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Streams")
             .field("heard_at", &self.heard_at)
             .finish_non_exhaustive()
