@@ -104,7 +104,7 @@ async fn no_request_carries_another_tenants_token() {
         (
             "tokens thrown out for want of room",
             evictions,
-            size(200, 5000),
+            size(50, 5000),
         ),
         ("tokens renewed ahead", renewals, size(50, 200)),
         ("401s thrown in", refused, size(20, 100)),
