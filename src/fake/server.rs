@@ -1,6 +1,7 @@
 //! A server of HTTP/1.1 and HTTP/2 on the loopback address: sockets, TLS, and what tests want to know of both.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
@@ -68,25 +70,9 @@ impl Server {
         F: Future<Output = Result<Answer, HangUp>> + Send + 'static,
     {
         let tls = tls.map(TlsAcceptor::from);
-        let handler = Arc::new(handler);
+        let handler: Handler = Arc::new(move |request| Box::pin(handler(request)));
         Self::talking(move |stream, requests| {
-            let (tls, handler) = (tls.clone(), Arc::clone(&handler));
-            async move {
-                // However it ends, there is nobody to tell.
-                let _ended = match tls {
-                    None if begins_with_preface(&stream).await => {
-                        speak_http2(stream, handler, requests).await
-                    }
-                    None => speak(stream, &*handler, &requests).await,
-                    Some(acceptor) => match acceptor.accept(stream).await {
-                        Ok(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-                            speak_http2(stream, handler, requests).await
-                        }
-                        Ok(stream) => speak(stream, &*handler, &requests).await,
-                        Err(_) => return,
-                    },
-                };
-            }
+            converse(stream, tls.clone(), Arc::clone(&handler), requests)
         })
         .await
     }
@@ -192,6 +178,42 @@ impl Drop for Server {
     }
 }
 
+/// Of one type for all servers, so that all of hyper is in the program once.
+type Handler = Arc<dyn Fn(Request<Incoming>) -> Answering + Send + Sync>;
+type Answering = Pin<Box<dyn Future<Output = Result<Answer, HangUp>> + Send>>;
+
+/// What a connection is to whoever speaks HTTP on it.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+async fn converse(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    handler: Handler,
+    requests: Requests,
+) {
+    let (stream, is_http2): (Box<dyn Stream>, _) = match tls {
+        None => {
+            let is_http2 = begins_with_preface(&stream).await;
+            (Box::new(stream), is_http2)
+        }
+        Some(acceptor) => {
+            let Ok(stream) = acceptor.accept(stream).await else {
+                return;
+            };
+            let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            (Box::new(stream), is_http2)
+        }
+    };
+    // However it ends, there is nobody to tell.
+    let _ended = if is_http2 {
+        speak_http2(stream, handler, requests).await
+    } else {
+        speak(stream, handler, requests).await
+    };
+}
+
 /// What the accepting task owns.
 struct Host<T> {
     address: SocketAddr,
@@ -282,12 +304,11 @@ impl Drop for Open {
     }
 }
 
-async fn speak<S, H, F>(stream: S, handler: &H, requests: &Requests) -> Result<(), hyper::Error>
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
-    H: Fn(Request<Incoming>) -> F,
-    F: Future<Output = Result<Answer, HangUp>>,
-{
+async fn speak(
+    stream: Box<dyn Stream>,
+    handler: Handler,
+    requests: Requests,
+) -> Result<(), hyper::Error> {
     let service = service_fn(|request| {
         requests.count();
         handler(request)
@@ -299,16 +320,11 @@ where
         .await
 }
 
-async fn speak_http2<S, H, F>(
-    stream: S,
-    handler: Arc<H>,
+async fn speak_http2(
+    stream: Box<dyn Stream>,
+    handler: Handler,
     requests: Requests,
-) -> Result<(), hyper::Error>
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
-    H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
-    F: Future<Output = Result<Answer, HangUp>> + Send + 'static,
-{
+) -> Result<(), hyper::Error> {
     let service = service_fn(move |request| {
         requests.count();
         let is_head = request.method() == Method::HEAD;
