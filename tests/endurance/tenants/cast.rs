@@ -1,7 +1,7 @@
 //! The two servers of the story: a mint whose tokens name their owner, and an upstream that reads the name.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,9 +16,8 @@ use tokio::time::Instant;
 
 /// How long tokens live: renewed after 1.8 to 2.4 s.
 const LIFETIME_SECONDS: u64 = 5;
-/// From this age on, one token in [`REFUSED_ONE_IN`] is refused, at every request that carries it.
+/// From this age on, every other token of an owner is refused, at every request that carries it: the one after it is good.
 const REFUSED_FROM: Duration = Duration::from_millis(1100);
-const REFUSED_ONE_IN: u64 = 2;
 
 /// The owner of a token: the provider, and everything that it was asked with. In hex, which nothing can be confused in.
 pub(super) fn owner(provider: &str, inputs: &[Value]) -> String {
@@ -42,7 +41,7 @@ pub(super) struct Cast {
 /// What the mint has made.
 struct Ledger {
     opened: Instant,
-    serial: AtomicU64,
+    /// How many tokens each owner has had.
     owners: Mutex<HashMap<String, usize>>,
 }
 
@@ -65,7 +64,6 @@ impl Cast {
     pub(super) async fn start() -> Self {
         let ledger = Arc::new(Ledger {
             opened: Instant::now(),
-            serial: AtomicU64::new(0),
             owners: Mutex::default(),
         });
         let seen = Arc::<Seen>::default();
@@ -130,13 +128,12 @@ impl Ledger {
                 }
             }
         };
-        *self
-            .owners
-            .lock()
-            .unwrap()
-            .entry(owner.clone())
-            .or_default() += 1;
-        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+        let serial = {
+            let mut owners = self.owners.lock().unwrap();
+            let count = owners.entry(owner.clone()).or_default();
+            *count += 1;
+            *count
+        };
         let token = format!("{owner}~{serial}~{}", self.opened.elapsed().as_millis());
         let document = json!({
             "access_token": token,
@@ -186,8 +183,7 @@ fn is_refused(token: &str, opened: Instant) -> bool {
     let (Some(Ok(serial)), Some(Ok(made_at))) = (parts.next(), parts.next()) else {
         return true;
     };
-    serial.is_multiple_of(REFUSED_ONE_IN)
-        && opened.elapsed() > Duration::from_millis(made_at) + REFUSED_FROM
+    !serial.is_multiple_of(2) && opened.elapsed() > Duration::from_millis(made_at) + REFUSED_FROM
 }
 
 fn answer(status: StatusCode, body: Bytes) -> Answer {
