@@ -19,7 +19,7 @@ use rcgen::KeyPair;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use crate::stage::{Client, Http2, Process, SECRET, Stage, full, request, request2};
+use crate::stage::{Client, Http2, Process, SECRET, Setting, Stage, full, request, request2};
 
 /// Each has signs that every encoding writes in its own way.
 const PASSWORD: &str = "CNRY-password/+\"<4b1f";
@@ -130,6 +130,24 @@ async fn no_secret_is_in_a_log_a_page_or_a_problem_in_any_form_not_even_at_trace
             assert!(!seen.contains(&form), "{secret} as {form} in {seen}");
         }
     }
+}
+
+/// The configuration of a stage for a process that knows neither its names nor its authority.
+fn on_its_own(stage: &Stage) -> String {
+    let ca = stage
+        .directory
+        .write("ca.pem", stage.authority.certificate_pem());
+    let trust = format!("tls = {{ ca = \"{}\" }}\n", ca.display());
+    let config = ["token_endpoint = \"https:", "upstream = \"https:"]
+        .iter()
+        .fold(stage.config.clone(), |config, key| {
+            config.replace(key, &format!("{trust}{key}"))
+        });
+    let provider = stage.identity_provider.server().address();
+    let upstream = stage.upstream.address();
+    format!(
+        "{config}\n[resolve]\n\"login.example:443\" = \"{provider}\"\n\"api.example:443\" = \"{upstream}\"\n"
+    )
 }
 
 /// Everything that can be in the way of a request, on both protocols. What the app is told where pillion answers itself.
@@ -376,16 +394,27 @@ async fn a_cookie_that_one_tenant_was_given_is_sent_for_nobody_else() {
 /// Whoever is not root cannot look; where the test is root's, it can.
 #[tokio::test]
 async fn what_was_replaced_does_not_stay_in_memory() {
+    does_not_stay(Stage::set(), 0).await;
+}
+
+/// What was decrypted stays where it was until that piece of memory is used again: one copy of a token, as measured.
+#[tokio::test]
+async fn hardly_does_what_went_through_tls() {
+    does_not_stay(Stage::set().tls(), 2).await;
+}
+
+/// Of the token before, so many copies are left at the most; of the secret none.
+async fn does_not_stay(setting: Setting, most: usize) {
     const OLD: &str = "CNRY-old-secret-71c9d2";
     const OLD_TOKEN: &str = "CNRY-old-token-b56e04";
     const NEW_TOKEN: &str = "CNRY-new-token-08f3aa";
-    let setting = Stage::set().open();
     let secret = setting.directory().write("secret", OLD);
     let stage = setting
         .provider(&format!(
             "client_auth = \"client_secret_post\"\nclient_secret = {{ file = \"{}\" }}",
             secret.display()
         ))
+        .open()
         .start()
         .await;
     let token = |text: &str| {
@@ -393,7 +422,7 @@ async fn what_was_replaced_does_not_stay_in_memory() {
         Fault::json(StatusCode::OK, &answer)
     };
     stage.identity_provider.faults().always(token(OLD_TOKEN));
-    let process = Process::start(&stage, "").await;
+    let process = Process::start_with(&[], &on_its_own(&stage), "").await;
     let Some(memory) = Memory::of(&process) else {
         return;
     };
@@ -416,7 +445,8 @@ async fn what_was_replaced_does_not_stay_in_memory() {
     assert!(memory.copies(NEW_TOKEN) > 0, "it is in use");
     assert_eq!(memory.copies(OLD), 0);
     // What it was read from and written from has been used again by now.
-    assert_eq!(memory.copies(OLD_TOKEN), 0);
+    let left = memory.copies(OLD_TOKEN);
+    assert!(left <= most, "{left} copies");
 }
 
 /// All that a process can write to.
