@@ -231,15 +231,15 @@ where
         listener: TcpListener,
         mut orders: mpsc::UnboundedReceiver<(Order, oneshot::Sender<Result<(), FakeError>>)>,
     ) {
-        let mut listener = Some(listener);
+        let mut door = Door::Open(listener);
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
-                stream = accept(listener.as_ref()) => {
+                stream = door.accept() => {
                     connections.spawn(self.serve(stream));
                 }
                 Some((order, done)) = orders.recv() => {
-                    let outcome = self.follow(order, &mut listener, &mut connections).await;
+                    let outcome = self.follow(order, &mut door, &mut connections).await;
                     drop(done.send(outcome)); // whoever gave the order may have stopped waiting
                 }
                 Some(_) = connections.join_next() => {}
@@ -250,17 +250,23 @@ where
     async fn follow(
         &self,
         order: Order,
-        listener: &mut Option<TcpListener>,
+        door: &mut Door,
         connections: &mut JoinSet<()>,
     ) -> Result<(), FakeError> {
-        match order {
-            Order::CloseConnections => connections.shutdown().await,
-            Order::Leave => {
-                *listener = None;
+        match (order, &door) {
+            (Order::CloseConnections, _) => connections.shutdown().await,
+            (Order::Leave, _) => {
+                *door = Door::Shut { _port: None };
+                *door = Door::Shut {
+                    _port: reserve(self.address).ok(),
+                };
                 connections.shutdown().await;
             }
-            Order::ComeBack if listener.is_some() => {}
-            Order::ComeBack => *listener = Some(listen(self.address).map_err(FakeError::Listen)?),
+            (Order::ComeBack, Door::Open(_)) => {}
+            (Order::ComeBack, Door::Shut { .. }) => {
+                *door = Door::Shut { _port: None };
+                *door = Door::Open(listen(self.address).map_err(FakeError::Listen)?);
+            }
         }
         Ok(())
     }
@@ -365,17 +371,36 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// The next connection; never, if nobody listens.
-async fn accept(listener: Option<&TcpListener>) -> TcpStream {
-    let Some(listener) = listener else {
-        return std::future::pending().await;
-    };
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) if stream.set_nodelay(true).is_ok() => return stream,
-            Ok(_) => {} // already closed again
-            // Out of descriptors, say; others will be closed.
-            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+/// Keeps a port on which nobody listens: whoever connects is refused, and the system gives it to nobody else meanwhile,
+/// who would get what was meant for this server.
+fn reserve(address: SocketAddr) -> std::io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    // There may be connections that have not quite ended; from then on it is not to be shared.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.set_reuseaddr(false)?;
+    Ok(socket)
+}
+
+/// A port, and whether somebody listens there.
+enum Door {
+    Open(TcpListener),
+    Shut { _port: Option<TcpSocket> },
+}
+
+impl Door {
+    /// The next connection; never, if nobody listens.
+    async fn accept(&self) -> TcpStream {
+        let Self::Open(listener) = self else {
+            return std::future::pending().await;
+        };
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) if stream.set_nodelay(true).is_ok() => return stream,
+                Ok(_) => {} // already closed again
+                // Out of descriptors, say; others will be closed.
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
         }
     }
 }
@@ -416,6 +441,7 @@ mod tests {
         waiting.readable().await.unwrap();
         assert_eq!(waiting.try_read(&mut [0]).unwrap(), 0);
         client.send("GET", "/", &[], "").await.unwrap_err();
+        assert!(listen(server.address()).is_err(), "its port is kept");
         server.come_back().await.unwrap();
         assert_eq!(client.send("GET", "/", &[], "").await.unwrap().status, 204);
     }
