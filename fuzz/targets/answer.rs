@@ -18,6 +18,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt as _, Empty};
 use libfuzzer_sys::fuzz_target;
+use pillion::clock::Moment;
 use pillion::net::connect::{Endpoint, EndpointSettings, HttpVersion, Transport};
 use pillion::net::pool::{Connection, NoAnswer, Pool, PoolSettings, RequestHead, UpstreamBody};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -113,7 +114,7 @@ async fn read(asked: &Asked, pieces: &[&[u8]], at_once: bool) -> Reading {
             receive().await;
         }
     }
-    if let Some(connection) = pool.take(&ENDPOINT) {
+    if let Some(connection) = pool.take(&ENDPOINT, Moment::now()) {
         reading.is_reusable = true;
         next_one(connection, &mut far).await;
     }
@@ -204,7 +205,7 @@ impl Reading {
         }
         for (name, value) in &self.trailers {
             assert!(!["content-length", "transfer-encoding", "connection", "host"].contains(&name.as_str()));
-            assert!(contains(&plain.trailers, name.as_str().as_bytes()) && contains(&plain.trailers, value.as_bytes()));
+            assert!(contains(plain.trailers, name.as_str().as_bytes()) && contains(plain.trailers, value.as_bytes()));
         }
     }
 }
