@@ -51,7 +51,7 @@ fn expect(told: &Value) {
         "listen": (0..1000).sum::<u32>(),
         "talk": true,
         "fail": ["NOT_FOUND", "größe 100%"],
-        "deadline": ["DEADLINE_EXCEEDED", "Deadline Exceeded"],
+        "deadline": "DEADLINE_EXCEEDED",
         "deadline_seen": "yes",
         "cancel_seen": "yes",
         "renewed": "again",
