@@ -111,7 +111,7 @@ impl Sending<'_> {
     ) -> Result<UpstreamAnswer, ProxyError> {
         let endpoint = &self.upstream.endpoint;
         if self.wants_upgrade && endpoint.version() != HttpVersion::Http1 {
-            // In a box, like all that is rare: hyper moves the whole of what it is to wait for, 4 KiB with this.
+            // In a box, like all that is rare: hyper moves the whole of a request's future, 2.8 KiB, and 4.4 with this.
             let transport = Box::pin(endpoint.connect_in_http1()).await?;
             let connection = self.pool.adopt(endpoint, transport);
             return self.send_on(connection, writing).await;
